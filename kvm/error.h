@@ -1,0 +1,31 @@
+// How set-up code reports that the host, or the user's input, does not allow what was asked.
+#pragma once
+
+#include <cerrno>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
+namespace ringlet {
+
+/// The user asked for something that cannot be: a flag, a file, a JSON field. The message is one
+/// line that names the culprit and what was expected. Caught once, in main or at the API's edge.
+class ConfigError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// Throws std::system_error built from `errno`; `what` names the call and its object.
+[[noreturn]] inline void throw_errno(const std::string& what) {
+  throw std::system_error(errno, std::generic_category(), what);
+}
+
+/// Returns `result` unless it is negative, which by the convention of system calls means that
+/// errno says why: then throws std::system_error. For set-up code only.
+template <typename T>
+T check(T result, const char* what) {
+  if (result < 0) throw_errno(what);
+  return result;
+}
+
+}  // namespace ringlet

@@ -1,0 +1,180 @@
+// The guest's RAM as the host sees it: mapped once, checked at every access.
+#include "kvm/memory.h"
+
+#include <sys/mman.h>
+
+#include <cassert>
+
+#include "kvm/error.h"
+
+namespace ringlet {
+namespace {
+
+constexpr size_t kPage = 4096;
+constexpr size_t kHugePage = size_t{2} << 20;
+
+std::byte* map_or_throw(std::byte* at, size_t size, int protection, int flags, int fd,
+                        uint64_t offset, const char* what) {
+  void* const mapped = ::mmap(at, size, protection, flags, fd, static_cast<off_t>(offset));
+  if (mapped == MAP_FAILED) throw_errno(what);
+  return static_cast<std::byte*>(mapped);
+}
+
+}  // namespace
+
+std::byte* GuestView::at(size_t offset, size_t length) const noexcept {
+  assert(offset <= bytes_.size());
+  assert(length <= bytes_.size() - offset);
+  return bytes_.data() + offset;
+}
+
+std::atomic_ref<uint16_t> GuestView::index(size_t offset) const noexcept {
+  assert(offset % sizeof(uint16_t) == 0);
+  return std::atomic_ref<uint16_t>(*reinterpret_cast<uint16_t*>(at(offset, sizeof(uint16_t))));
+}
+
+GuestMemory::GuestMemory(std::span<const AddrRange> ranges, const MemoryBacking& backing) {
+  const uint64_t page = backing.huge_pages ? kHugePage : kPage;
+  uint64_t total = 0;
+  for (const AddrRange& range : ranges) {
+    assert(range.base % page == 0 && range.size % page == 0 && range.size > 0);
+    total += range.size;
+  }
+  if (backing.kind == MemoryBacking::Kind::Memfd) {
+    const unsigned huge = backing.huge_pages ? MFD_HUGETLB | (21U << MAP_HUGE_SHIFT) : 0U;
+    memfd_.reset(check(::memfd_create("ringlet-ram", MFD_CLOEXEC | huge), "memfd_create"));
+    check(::ftruncate(memfd_.get(), static_cast<off_t>(total)), "ftruncate of guest memory");
+  }
+  try {
+    for (const AddrRange& range : ranges) {
+      map(range, backing, backing.file_offset + size_);
+      size_ += range.size;
+    }
+  } catch (...) {
+    unmap_all();
+    throw;
+  }
+}
+
+GuestMemory::~GuestMemory() {
+  unmap_all();
+}
+
+void GuestMemory::unmap_all() noexcept {
+  for (const Mapping& mapping : mappings_) ::munmap(mapping.start, mapping.size);
+}
+
+void GuestMemory::map(AddrRange range, const MemoryBacking& backing, uint64_t file_offset) {
+  // One inaccessible reservation with room for a guard on each side and for alignment; the RAM
+  // replaces its middle. An overrun of host code then faults instead of reaching a neighbour.
+  // Aligned to 2 MiB throughout, so that transparent huge pages can back it too.
+  const size_t reserved = range.size + 2 * kHugePage;
+  std::byte* const start =
+      map_or_throw(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0,
+                   "mmap of the address range for guest memory");
+  mappings_.push_back({.start = start, .size = reserved});
+  const auto address = reinterpret_cast<uintptr_t>(start);
+  std::byte* const ram = start + (kHugePage - address % kHugePage);
+
+  using Kind = MemoryBacking::Kind;
+  int flags = MAP_FIXED | MAP_NORESERVE;
+  int fd = -1;
+  uint64_t offset = 0;
+  if (backing.kind == Kind::Anonymous) {
+    flags |= MAP_PRIVATE | MAP_ANONYMOUS;
+    if (backing.huge_pages) flags |= MAP_HUGETLB | (21 << MAP_HUGE_SHIFT);
+  } else {
+    flags |= backing.kind == Kind::Memfd ? MAP_SHARED : MAP_PRIVATE;
+    fd = backing.kind == Kind::Memfd ? memfd_.get() : backing.file;
+    offset = file_offset;
+  }
+  // Huge pages come from a pool: without a reservation the first touch could end in SIGBUS.
+  if (backing.huge_pages) flags &= ~MAP_NORESERVE;
+  map_or_throw(ram, range.size, PROT_READ | PROT_WRITE, flags, fd, offset,
+               backing.huge_pages ? "mmap of guest memory in huge pages (see HugePages_Free in "
+                                    "/proc/meminfo)"
+                                  : "mmap of guest memory");
+  // Advice only: a kernel that refuses it works all the same.
+  ::madvise(ram, range.size, MADV_DONTDUMP);
+  regions_.push_back(
+      {.base = GuestAddr(range.base), .bytes = std::span(ram, range.size), .file_offset = offset});
+}
+
+uint64_t GuestMemory::end() const {
+  if (regions_.empty()) return 0;
+  return regions_.back().base.value() + regions_.back().bytes.size();
+}
+
+std::optional<std::span<std::byte>> GuestMemory::slice(GuestAddr at,
+                                                       uint64_t length) const noexcept {
+  for (const MemoryRegion& region : regions_) {
+    if (at < region.base) break;
+    const uint64_t offset = at.value() - region.base.value();
+    if (offset >= region.bytes.size()) continue;
+    if (length > region.bytes.size() - offset) return std::nullopt;
+    return region.bytes.subspan(offset, length);
+  }
+  return std::nullopt;
+}
+
+std::optional<GuestView> GuestMemory::view(GuestAddr at, uint64_t length) const noexcept {
+  const auto bytes = slice(at, length);
+  if (!bytes) return std::nullopt;
+  return GuestView(*bytes);
+}
+
+bool GuestMemory::read(GuestAddr from, std::span<std::byte> to) const noexcept {
+  const auto bytes = slice(from, to.size());
+  if (!bytes) return false;
+  std::memcpy(to.data(), bytes->data(), to.size());
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  return true;
+}
+
+bool GuestMemory::write(GuestAddr to, std::span<const std::byte> from) const noexcept {
+  const auto bytes = slice(to, from.size());
+  if (!bytes) return false;
+  std::memcpy(bytes->data(), from.data(), from.size());
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  mark_dirty(*bytes);
+  return true;
+}
+
+void GuestMemory::track_dirty() {
+  if (!dirty_.empty()) return;
+  for (const MemoryRegion& region : regions_) {
+    dirty_.push_back(std::make_unique<Bitmap>((region.bytes.size() / kPage + 63) / 64));
+  }
+}
+
+void GuestMemory::mark_dirty(std::span<const std::byte> bytes) const noexcept {
+  if (dirty_.empty() || bytes.empty()) return;
+  for (size_t i = 0; i < regions_.size(); ++i) {
+    const std::byte* const base = regions_[i].bytes.data();
+    if (bytes.data() < base || bytes.data() >= base + regions_[i].bytes.size()) continue;
+    const auto offset = static_cast<size_t>(bytes.data() - base);
+    const size_t last = (offset + bytes.size() - 1) / kPage;
+    for (size_t page = offset / kPage; page <= last; ++page) {
+      (*dirty_[i])[page / 64].fetch_or(uint64_t{1} << (page % 64), std::memory_order_relaxed);
+    }
+    return;
+  }
+}
+
+std::vector<uint64_t> GuestMemory::take_dirty(size_t index) {
+  std::vector<uint64_t> bits;
+  if (dirty_.empty()) return bits;
+  bits.reserve(dirty_[index]->size());
+  for (auto& word : *dirty_[index]) bits.push_back(word.exchange(0, std::memory_order_relaxed));
+  return bits;
+}
+
+bool GuestMemory::contains_host(const void* host) const noexcept {
+  const auto* const at = static_cast<const std::byte*>(host);
+  for (const MemoryRegion& region : regions_) {
+    if (at >= region.bytes.data() && at < region.bytes.data() + region.bytes.size()) return true;
+  }
+  return false;
+}
+
+}  // namespace ringlet

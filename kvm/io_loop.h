@@ -35,8 +35,18 @@ class Completion {
   ~Completion() = default;
 };
 
-/// Work for the loop, linked into its lists without an allocation.
-class Task {
+class Task;
+
+/// What a TaskList keeps in a task: no allocation is needed to wait in one.
+class TaskLink {
+ private:
+  friend class TaskList;
+  Task* next_ = nullptr;
+  bool queued_ = false;  // guarded by its list
+};
+
+/// Work for the loop.
+class Task : public TaskLink {
  public:
   /// On the loop.
   virtual void run() noexcept = 0;
@@ -46,11 +56,6 @@ class Task {
   ~Task() = default;
   Task(const Task&) = delete;
   Task& operator=(const Task&) = delete;
-
- private:
-  friend class TaskList;
-  Task* next_ = nullptr;
-  bool queued_ = false;  // guarded by its list
 };
 
 /// A first-in first-out list of tasks; a task that is in it already is not added again.

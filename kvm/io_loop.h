@@ -53,7 +53,7 @@ class Task : public TaskLink {
 
  protected:
   Task() = default;
-  ~Task() = default;
+  virtual ~Task() = default;
   Task(const Task&) = delete;
   Task& operator=(const Task&) = delete;
 };

@@ -52,6 +52,8 @@ class GuestView {
 
   size_t size() const { return bytes_.size(); }
   bool empty() const { return bytes_.empty(); }
+  /// For mark_dirty().
+  std::span<const std::byte> bytes() const { return bytes_; }
 
   template <typename T>
   T read(size_t offset) const noexcept {

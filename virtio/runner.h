@@ -1,0 +1,168 @@
+// A device's life on the I/O loop: activation, kicks, batches, resets. Common to all devices.
+//
+//   inactive ── activate ──► active ── reset ──► stopping ── last chain back ──► inactive
+//
+// vCPU threads leave requests in a mailbox, which never grows: each is a state to reach, not an
+// event. The loop empties it. A reset is done when every chain has come home, so that no guest
+// memory is touched afterwards (virtio 1.3, 2.4.1, 2.6.1).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "kvm/fd.h"
+#include "kvm/io_loop.h"
+#include "kvm/log.h"
+#include "kvm/memory.h"
+#include "virtio/device.h"
+#include "virtio/interrupt.h"
+#include "virtio/queue.h"
+
+namespace ringlet {
+
+class Runner final : public DeviceHost {
+ public:
+  /// What activation needs to know.
+  struct Activation {
+    Features features;
+    std::vector<QueueConfig> queues;       // one for each queue of the device
+    std::vector<QueuePosition> positions;  // zeros but after a restore
+  };
+  /// For metrics; written by the loop, read by any thread.
+  struct Counters {
+    std::atomic<uint64_t> kicks{0};
+    std::atomic<uint64_t> chains{0};
+    std::atomic<uint64_t> interrupts{0};
+    std::atomic<uint64_t> failures{0};
+  };
+
+  /// `events` and `loop` must outlive it. Nothing is set up before the first activation.
+  Runner(IoLoop& loop, const GuestMemory& memory, Device& device, TransportEvents& events);
+  Runner(const Runner&) = delete;
+  Runner& operator=(const Runner&) = delete;
+  /// The loop must have been stopped and drained.
+  ~Runner();
+
+  // For vCPU threads, under the bus mutex. Each returns at once.
+
+  /// The eventfd that a kick of `queue` signals. Made at the first call; throws
+  /// std::system_error.
+  int kick_fd(QueueIndex queue);
+  /// Kicks from a thread instead of an ioeventfd.
+  void kick(QueueIndex queue) noexcept;
+  void request_activate(Activation activation) noexcept;
+  void request_reset() noexcept;
+  void request_queue_enable(QueueIndex queue, const QueueConfig& config) noexcept;
+  void request_queue_reset(QueueIndex queue) noexcept;
+  void request_config(std::span<const std::byte> config) noexcept;
+
+  // On the loop.
+
+  /// Stops popping and calls `done` once every chain has come home; resume() undoes it.
+  void quiesce(Task& done) noexcept;
+  void resume() noexcept;
+  /// Where the queues stand; for save, when quiesced.
+  std::vector<QueuePosition> positions() const;
+
+  const Counters& counters() const { return counters_; }
+
+  // DeviceHost
+  IoLoop& loop() noexcept override { return loop_; }
+  const GuestMemory& memory() const noexcept override { return memory_; }
+  void complete(Chain chain, uint32_t written) noexcept override;
+  void change_config(size_t offset, std::span<const std::byte> bytes) noexcept override;
+  void fail(std::string_view why) noexcept override;
+
+ private:
+  enum class Phase : uint8_t { Inactive, Active, Stopping };
+
+  /// Requests that the loop has not seen yet.
+  struct Mailbox {
+    std::optional<Activation> activation;
+    bool reset = false;
+    std::optional<std::vector<std::byte>> config;
+    std::vector<std::optional<QueueConfig>> enables;
+    std::vector<bool> queue_resets;
+  };
+
+  /// One virtqueue's place on the loop; exists for good, its Queue comes and goes.
+  struct Lane final : Completion {
+    Lane(Runner& owner, uint16_t number)
+        : runner(owner), index(number), serve(*this), publish(*this) {}
+    void completed(int32_t result, bool more) noexcept override;
+
+    struct ServeTask final : Task {
+      explicit ServeTask(Lane& owner) : lane(owner) {}
+      void run() noexcept override { lane.runner.serve(lane); }
+      Lane& lane;
+    };
+    struct PublishTask final : Task {
+      explicit PublishTask(Lane& owner) : lane(owner) {}
+      void run() noexcept override { lane.runner.publish(lane); }
+      Lane& lane;
+    };
+
+    Runner& runner;
+    const QueueIndex index;
+    std::unique_ptr<EventFd> kick;  // made under the bus mutex, before the loop learns of it
+    IoFile kick_file;
+    bool polling = false;
+    std::unique_ptr<Queue> queue;
+    bool resetting = false;
+    ServeTask serve;
+    PublishTask publish;
+  };
+  struct MailTask final : Task {
+    explicit MailTask(Runner& owner) : runner(owner) {}
+    void run() noexcept override { runner.read_mail(); }
+    Runner& runner;
+  };
+  /// Watches for the guest's acknowledgement of the shared INTx line.
+  struct Resample final : Completion {
+    explicit Resample(Runner& owner) : runner(owner) {}
+    void completed(int32_t result, bool more) noexcept override;
+    Runner& runner;
+    bool polling = false;
+  };
+
+  void post_mail() noexcept;
+  void read_mail() noexcept;
+  void activate(const Activation& activation) noexcept;
+  void start_queue(Lane& lane, const QueueConfig& config, QueuePosition position) noexcept;
+  void begin_reset() noexcept;
+  void begin_queue_reset(Lane& lane) noexcept;
+  void serve(Lane& lane) noexcept;
+  void publish(Lane& lane) noexcept;
+  void chain_came_home(Lane& lane) noexcept;
+  void signal(TransportEvents::Target target) noexcept;
+  bool idle() const noexcept;
+  bool serving() const noexcept { return phase_ == Phase::Active && !failed_ && !quiesced_; }
+
+  IoLoop& loop_;
+  const GuestMemory& memory_;
+  Device& device_;
+  TransportEvents& events_;
+
+  std::mutex mail_mutex_;
+  Mailbox mail_;
+
+  // The loop's own.
+  MailTask mail_task_{*this};
+  Resample resample_{*this};
+  Phase phase_ = Phase::Inactive;
+  bool attached_ = false;
+  bool failed_ = false;
+  bool quiesced_ = false;
+  Task* quiesce_done_ = nullptr;
+  Features features_;
+  std::vector<std::unique_ptr<Lane>> lanes_;
+  std::vector<IoFile> interrupt_files_;  // by Target::key; the last is the INTx line
+  LogLimit log_limit_;
+  Counters counters_;
+};
+
+}  // namespace ringlet

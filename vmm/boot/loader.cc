@@ -1,0 +1,135 @@
+// Places and loads kernel and initrd, and writes the tables of the boot protocol.
+#include "vmm/boot/loader.h"
+
+#include <algorithm>
+#include <cassert>
+#include <vector>
+
+#include "vmm/boot/command_line.h"
+#include "vmm/boot/kernel_image.h"
+#include "vmm/boot/linux_params.h"
+#include "vmm/boot/memory_map.h"
+#include "vmm/boot/pvh.h"
+#include "vmm/layout.h"
+
+namespace ringlet {
+namespace {
+
+constexpr uint64_t kPage = 4 * kKiB;
+
+/// RAM that kernel and initrd may use: what lies above the first MiB and below the hole.
+AddrRange usable_ram(const GuestMemory& memory) {
+  const MemoryRegion& low = memory.regions().front();
+  assert(low.base == GuestAddr(0));
+  assert(low.bytes.size() >= 2 * kMiB);
+  return {kHighRam, low.bytes.size() - kHighRam};
+}
+
+/// From the lowest to the highest byte of the kernel. Throws ConfigError unless all of it is RAM.
+AddrRange place_kernel(const BootFile& file, const KernelImage& image, AddrRange ram) {
+  uint64_t begin = UINT64_MAX;
+  uint64_t end = 0;
+  for (const Segment& segment : image.segments) {
+    const AddrRange& range = segment.memory;
+    if (!ram.contains(range.base, range.size)) {
+      file.reject("{} ({:#x} bytes at {:#x}) does not fit below the end of RAM at {:#x}",
+                  segment.name, range.size, range.base, ram.base + ram.size);
+    }
+    begin = std::min(begin, range.base);
+    end = std::max(end, range.base + range.size);
+  }
+  return {begin, end - begin};
+}
+
+/// As high as possible: early allocations of the kernel come from right behind it.
+AddrRange place_initrd(const BootFile& file, uint64_t initrd_max, AddrRange kernel, AddrRange ram) {
+  const uint64_t bottom = (kernel.base + kernel.size + kPage - 1) / kPage * kPage;
+  const uint64_t top = std::min(ram.base + ram.size, initrd_max + 1);
+  if (bottom > top || file.size() > top - bottom) {
+    file.reject("its {} bytes do not fit between the kernel's end at {:#x} and {:#x}", file.size(),
+                bottom, top);
+  }
+  return {(top - file.size()) / kPage * kPage, file.size()};
+}
+
+/// Reads a piece of `file` straight into guest memory.
+void load(const BootFile& file, uint64_t offset, AddrRange to, GuestMemory& memory) {
+  const auto bytes = memory.slice(GuestAddr(to.base), to.size);
+  assert(bytes);
+  file.read(offset, *bytes);
+  memory.mark_dirty(*bytes);
+}
+
+void write_command_line(const std::string& line, GuestMemory& memory) {
+  const auto text = std::as_bytes(std::span(line.c_str(), line.size() + 1));
+  const bool written = memory.write(GuestAddr(kCommandLine.base), text);
+  assert(written);
+}
+
+std::vector<MemoryMapEntry> map_of(const GuestMemory& memory) {
+  std::vector<AddrRange> ram;
+  for (const MemoryRegion& region : memory.regions()) {
+    ram.push_back({region.base.value(), region.bytes.size()});
+  }
+  return memory_map(ram);
+}
+
+PvhEntry enter_pvh(const BootConfig& config, const KernelImage& image, AddrRange initrd,
+                   GuestMemory& memory) {
+  const auto map = map_of(memory);
+  const PvhParams params{.command_line = GuestAddr(kCommandLine.base),
+                         .initrd = initrd,
+                         .rsdp = config.rsdp,
+                         .map = map};
+  return {.rip = image.entry, .start_info = write_start_info(params, memory)};
+}
+
+LongModeEntry enter_linux64(const BootConfig& config, const KernelImage& image, AddrRange initrd,
+                            GuestMemory& memory) {
+  const auto map = map_of(memory);
+  const LinuxParams params{.header = image.header,
+                           .command_line = GuestAddr(kCommandLine.base),
+                           .initrd = initrd,
+                           .rsdp = config.rsdp,
+                           .map = map};
+  const GuestAddr boot_params(kBootParams.base);
+  const bool written = memory.write_value(boot_params, make_boot_params(params));
+  assert(written);
+  return {.rip = image.entry,
+          .boot_params = boot_params,
+          .page_table = write_identity_map(memory),
+          .gdt = write_boot_gdt(memory)};
+}
+
+}  // namespace
+
+BootResult load_kernel(const BootConfig& config, GuestMemory& memory) {
+  const KernelImage image = parse_kernel(config.kernel);
+  const AddrRange ram = usable_ram(memory);
+
+  BootResult result;
+  result.kernel = place_kernel(config.kernel, image, ram);
+  if (config.initrd) {
+    result.initrd = place_initrd(*config.initrd, image.initrd_max, result.kernel, ram);
+  }
+  check_command_line(config.command_line);
+  const uint64_t line_max = std::min(image.cmdline_max, kCommandLine.size - 1);
+  if (config.command_line.size() > line_max) {
+    config.kernel.reject("takes a command line of at most {} bytes, this one has {}", line_max,
+                         config.command_line.size());
+  }
+
+  for (const Segment& segment : image.segments) {
+    load(config.kernel, segment.file_offset, {segment.memory.base, segment.file_size}, memory);
+  }
+  if (config.initrd) load(*config.initrd, 0, result.initrd, memory);
+  write_command_line(config.command_line, memory);
+  if (image.protocol == BootProtocol::Pvh) {
+    result.entry = enter_pvh(config, image, result.initrd, memory);
+  } else {
+    result.entry = enter_linux64(config, image, result.initrd, memory);
+  }
+  return result;
+}
+
+}  // namespace ringlet

@@ -1,0 +1,163 @@
+// Entry of every guest: from the PVH entry (32-bit, paging off) to C++ code in ring 3.
+//
+// Ring 0 is kept short on purpose: some hypervisors emulate it an instruction at a time. So the
+// page tables and the task state segment are laid out by the assembler, and the interrupt table is
+// filled in later by ring 3 code, which may write it like all other memory.
+
+#define XEN_ELFNOTE_PHYS32_ENTRY 18
+
+#define CR0_PROTECTED_PAGING 0x80000033  /* PG, NE, ET, MP, PE */
+#define CR4_PAE_FXSR 0x620               /* PAE, OSFXSR, OSXMMEXCPT */
+#define MSR_EFER 0xc0000080
+#define EFER_LME 0x100
+#define RFLAGS_IOPL3_IF 0x3202
+
+#define KERNEL_CODE 0x10
+#define KERNEL_DATA 0x18
+#define USER_DATA 0x2b
+#define USER_CODE 0x33
+#define TASK_STATE 0x40
+
+#define PAGE_USER_TABLE 0x07             /* present, writable, user */
+#define PAGE_USER_2M 0x87                /* the same, and a 2 MiB page */
+#define PAGE_USER_2M_UNCACHED 0x97
+
+  .section .note.pvh, "a", @note
+  .align 4
+  .long 2f - 1f
+  .long 4f - 3f
+  .long XEN_ELFNOTE_PHYS32_ENTRY
+1: .asciz "Xen"
+2: .align 4
+3: .quad pvh_start
+4: .align 4
+
+  .text
+  .code32
+  .globl pvh_start
+pvh_start:                               // ebx: address of the start info
+  mov $0xff, %al                         // the 8259s may have been left on by firmware
+  out %al, $0x21
+  out %al, $0xa1
+  lgdt gdt_pointer
+  mov $task_state, %eax                  // the descriptor's base is cut in three
+  mov %ax, gdt + TASK_STATE + 2
+  shr $16, %eax
+  mov %al, gdt + TASK_STATE + 4
+  mov %ah, gdt + TASK_STATE + 7
+  mov $CR4_PAE_FXSR, %eax
+  mov %eax, %cr4
+  mov $page_map, %eax
+  mov %eax, %cr3
+  mov $MSR_EFER, %ecx
+  rdmsr
+  or $EFER_LME, %eax
+  wrmsr
+  mov $CR0_PROTECTED_PAGING, %eax
+  mov %eax, %cr0
+  ljmp $KERNEL_CODE, $pvh_long_mode
+
+  .code64
+pvh_long_mode:
+  mov %ebx, %edi                         // first argument: start info
+  xor %esi, %esi                         // second argument: no boot_params
+  // Falls through.
+
+// Ring 0, 64-bit, our page tables and GDT loaded. rdi: start info, rsi: boot_params.
+enter_ring3:
+  xor %eax, %eax
+  mov %eax, %ds
+  mov %eax, %es
+  mov %eax, %fs
+  mov %eax, %gs
+  mov $KERNEL_DATA, %eax
+  mov %eax, %ss
+  mov $TASK_STATE, %eax
+  ltr %ax
+  lidt idt_pointer
+  mov $ring0_stack_top, %esp
+  push $USER_DATA
+  push $ring3_stack_top
+  push $RFLAGS_IOPL3_IF
+  push $USER_CODE
+  push $ring3_entry
+  iretq
+
+// Ring 3: the stack is aligned as the ABI wants it at a call.
+ring3_entry:
+  call guest_start
+  ud2
+
+  .data
+  .align 8
+// Numbered as Linux does, since hypervisors without hardware support may care.
+gdt:
+  .quad 0
+  .quad 0x00cf9b000000ffff               // 0x08 ring 0, 32-bit code
+  .quad 0x00af9b000000ffff               // 0x10 ring 0, 64-bit code
+  .quad 0x00cf93000000ffff               // 0x18 ring 0, data
+  .quad 0x00cffb000000ffff               // 0x20 ring 3, 32-bit code
+  .quad 0x00cff3000000ffff               // 0x28 ring 3, data
+  .quad 0x00affb000000ffff               // 0x30 ring 3, 64-bit code
+  .quad 0
+  .quad 0x0000890000000000 + (task_state_end - task_state - 1)  // 0x40 TSS, base set at entry
+  .quad 0
+gdt_end:
+
+  .globl gdt_pointer
+gdt_pointer:
+  .word gdt_end - gdt - 1
+  .quad gdt
+
+  .globl idt_pointer
+idt_pointer:
+  .word 256 * 16 - 1
+  .quad idt
+
+// The task state: the stack for interrupts from ring 3, and a bitmap that opens every port.
+  .align 16
+task_state:
+  .long 0
+  .quad ring0_stack_top
+  .fill 90, 1, 0
+  .word io_bitmap - task_state
+io_bitmap:
+  .fill 8192, 1, 0
+  .byte 0xff
+task_state_end:
+
+// Identity map of the first 4 GiB by 2 MiB pages, open to ring 3. memory.cc adds what lies above.
+  .align 4096
+  .globl page_map
+page_map:
+  .quad page_directory_pointers + PAGE_USER_TABLE
+  .fill 511, 8, 0
+page_directory_pointers:
+  .set index, 0
+  .rept 4
+  .quad page_directories + index * 4096 + PAGE_USER_TABLE
+  .set index, index + 1
+  .endr
+  .fill 508, 8, 0
+page_directories:
+  .set index, 0
+  .rept 1536
+  .quad index * 0x200000 + PAGE_USER_2M
+  .set index, index + 1
+  .endr
+  .rept 512                              // the last GiB holds devices
+  .quad index * 0x200000 + PAGE_USER_2M_UNCACHED
+  .set index, index + 1
+  .endr
+
+  .bss
+  .align 4096
+  .globl idt
+idt:
+  .fill 4096, 1, 0
+  .fill 16384, 1, 0
+  .globl ring0_stack_top
+ring0_stack_top:
+  .fill 65536, 1, 0
+ring3_stack_top:
+  .section .note.GNU-stack, "", @progbits

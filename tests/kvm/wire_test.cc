@@ -24,7 +24,7 @@ TEST_CASE("a struct of little-endian fields is its bytes in order, without paddi
   const Mixed mixed{
       .kind = 0x01, .size = 0x0302, .flags = 0x07060504, .address = 0x0f0e0d0c0b0a0908};
   const std::array<std::uint8_t, 15> expected{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  CHECK(std::bit_cast<std::array<std::uint8_t, 15>>(mixed) == expected);
+  CHECK(bytes_of(mixed) == std::bit_cast<std::array<std::byte, 15>>(expected));
 }
 
 TEST_CASE("a little-endian field reads back as the integer written to it") {

@@ -1,0 +1,319 @@
+// AML encoding: chapter 20 and section 6.4 of ACPI 6.5.
+#include "vmm/acpi/aml.h"
+
+#include <array>
+#include <cassert>
+#include <limits>
+
+#include "kvm/wire.h"
+
+namespace ringlet::aml {
+namespace {
+
+enum Opcode : uint8_t {
+  kZeroOp = 0x00,
+  kOneOp = 0x01,
+  kNameOp = 0x08,
+  kBytePrefix = 0x0a,
+  kWordPrefix = 0x0b,
+  kDWordPrefix = 0x0c,
+  kStringPrefix = 0x0d,
+  kQWordPrefix = 0x0e,
+  kScopeOp = 0x10,
+  kBufferOp = 0x11,
+  kPackageOp = 0x12,
+  kMethodOp = 0x14,
+  kDualNamePrefix = 0x2e,
+  kMultiNamePrefix = 0x2f,
+  kExtOpPrefix = 0x5b,
+  kArg0Op = 0x68,
+  kStoreOp = 0x70,
+  kDeviceOp = 0x82,  // after kExtOpPrefix
+  kIndexOp = 0x88,
+  kLEqualOp = 0x93,
+  kIfOp = 0xa0,
+  kReturnOp = 0xa4,
+};
+
+Code byte(uint64_t value) {
+  assert(value <= std::numeric_limits<uint8_t>::max());
+  return {std::byte{static_cast<uint8_t>(value)}};
+}
+
+template <typename T>
+Code code_of(const T& object) {
+  const auto bytes = bytes_of(object);
+  return {bytes.begin(), bytes.end()};
+}
+
+// PkgLength (20.2.4): the number of bytes from itself to the end of the package. The lead byte's
+// bits 7:6 say how many bytes follow it. If none, bits 5:0 are the length; otherwise bits 3:0 are
+// its lowest four bits and each further byte holds the next eight.
+Code pkg_length(size_t body_size) {
+  constexpr std::array<size_t, 4> kMaxLength{0x3f, 0xfff, 0xf'ffff, 0xfff'ffff};
+  size_t following = 0;
+  while (following < 3 && body_size + 1 + following > kMaxLength[following]) ++following;
+  size_t length = body_size + 1 + following;
+  assert(length <= kMaxLength[following]);
+  if (following == 0) return byte(length);
+  Code code = byte(following << 6 | (length & 0xf));
+  for (length >>= 4; code.size() < 1 + following; length >>= 8) append(code, byte(length & 0xff));
+  return code;
+}
+
+Code package_of(const Code& opcode, const Code& body) {
+  return list(opcode, pkg_length(body.size()), body);
+}
+
+// A NameSeg (20.2.2): four characters, short ones padded with underscores.
+Code name_segment(std::string_view segment) {
+  assert(!segment.empty() && segment.size() <= 4);
+  Code code;
+  for (size_t i = 0; i < 4; ++i) {
+    const char c = i < segment.size() ? segment[i] : '_';
+    const bool is_letter = (c >= 'A' && c <= 'Z') || c == '_';
+    assert(is_letter || (i > 0 && c >= '0' && c <= '9'));
+    append(code, byte(static_cast<uint8_t>(c)));
+  }
+  return code;
+}
+
+uint64_t hex_digit(char c) {
+  if (c >= '0' && c <= '9') return static_cast<uint64_t>(c - '0');
+  if (c >= 'a' && c <= 'f') return static_cast<uint64_t>(c - 'a' + 10);
+  assert(c >= 'A' && c <= 'F');
+  return static_cast<uint64_t>(c - 'A' + 10);
+}
+
+// An address space descriptor (6.4.3.5) with fields of type T.
+template <typename T>
+struct AddressSpace {
+  uint8_t tag;
+  le16 length = static_cast<uint16_t>(sizeof(AddressSpace) - 3);
+  uint8_t type;
+  uint8_t flags = 0x0c;  // producer, positive decode, minimum and maximum fixed
+  uint8_t type_flags;
+  Le<T> granularity;
+  Le<T> minimum;
+  Le<T> maximum;
+  Le<T> translation;
+  Le<T> size;
+};
+static_assert(sizeof(AddressSpace<uint16_t>) == 16);
+static_assert(sizeof(AddressSpace<uint32_t>) == 26);
+static_assert(sizeof(AddressSpace<uint64_t>) == 46);
+
+enum class Space : uint8_t { Memory = 0, Io = 1, Bus = 2 };
+constexpr uint8_t kReadWriteUncached = 0x01;  // for Space::Memory
+constexpr uint8_t kEntireRange = 0x03;        // for Space::Io: not only ISA's 10-bit addresses
+constexpr uint8_t kNoTypeFlags = 0;
+
+template <typename T>
+Code window(uint8_t tag, Space space, uint8_t type_flags, AddrRange range) {
+  assert(range.size > 0 && range.size - 1 <= std::numeric_limits<T>::max() - range.base);
+  assert(range.size <= std::numeric_limits<T>::max());
+  return code_of(AddressSpace<T>{.tag = tag,
+                                 .type = static_cast<uint8_t>(space),
+                                 .type_flags = type_flags,
+                                 .granularity = {},
+                                 .minimum = static_cast<T>(range.base),
+                                 .maximum = static_cast<T>(range.base + range.size - 1),
+                                 .translation = {},
+                                 .size = static_cast<T>(range.size)});
+}
+
+constexpr uint8_t kDWordSpaceTag = 0x87;
+constexpr uint8_t kWordSpaceTag = 0x88;
+constexpr uint8_t kQWordSpaceTag = 0x8a;
+
+}  // namespace
+
+void append(Code& code, std::span<const std::byte> tail) {
+  code.insert(code.end(), tail.begin(), tail.end());
+}
+
+Code integer(uint64_t value) {
+  if (value == 0) return byte(kZeroOp);
+  if (value == 1) return byte(kOneOp);
+  if (value <= 0xff) return list(byte(kBytePrefix), byte(value));
+  if (value <= 0xffff) {
+    return list(byte(kWordPrefix), code_of(le16{static_cast<uint16_t>(value)}));
+  }
+  if (value <= 0xffff'ffff) {
+    return list(byte(kDWordPrefix), code_of(le32{static_cast<uint32_t>(value)}));
+  }
+  return list(byte(kQWordPrefix), code_of(le64{value}));
+}
+
+Code string(std::string_view text) {
+  Code code = byte(kStringPrefix);
+  for (const char c : text) {
+    assert(c > 0);
+    append(code, byte(static_cast<uint8_t>(c)));
+  }
+  append(code, byte(0));
+  return code;
+}
+
+Code buffer(std::span<const std::byte> bytes) {
+  return package_of(byte(kBufferOp), list(integer(bytes.size()), Code(bytes.begin(), bytes.end())));
+}
+
+Code package(const std::vector<Code>& elements) {
+  Code body = byte(elements.size());
+  for (const Code& element : elements) append(body, element);
+  return package_of(byte(kPackageOp), body);
+}
+
+Code eisa_id(std::string_view id) {
+  assert(id.size() == 7);
+  uint64_t bits = 0;  // five bits a letter, four a digit, most significant first
+  for (const char letter : id.substr(0, 3)) {
+    assert(letter >= 'A' && letter <= 'Z');
+    bits = bits << 5 | static_cast<uint64_t>(letter - 'A' + 1);
+  }
+  for (const char digit : id.substr(3)) bits = bits << 4 | hex_digit(digit);
+  const Code swapped = code_of(le32{static_cast<uint32_t>(bits)});
+  return list(byte(kDWordPrefix), Code(swapped.rbegin(), swapped.rend()));
+}
+
+Code uuid(std::string_view text) {
+  // Where each byte's two digits are in "aabbccdd-eeff-gghh-iijj-kkllmmnnoopp".
+  constexpr std::array<size_t, 16> kDigitsAt{6,  4,  2,  0,  11, 9,  16, 14,
+                                             19, 21, 24, 26, 28, 30, 32, 34};
+  assert(text.size() == 36);
+  Code bytes;
+  for (const size_t at : kDigitsAt) {
+    append(bytes, byte(hex_digit(text[at]) << 4 | hex_digit(text[at + 1])));
+  }
+  return buffer(bytes);
+}
+
+// NameString (20.2.2): root or parent prefixes, then one, two or more segments.
+Code path(std::string_view name) {
+  Code code;
+  while (name.starts_with('\\') || name.starts_with('^')) {
+    append(code, byte(static_cast<uint8_t>(name.front())));
+    name.remove_prefix(1);
+  }
+  Code segments;
+  size_t dot = 0;
+  do {
+    dot = name.find('.');
+    append(segments, name_segment(name.substr(0, dot)));
+    name.remove_prefix(dot == name.npos ? name.size() : dot + 1);
+  } while (dot != name.npos);
+  const size_t count = segments.size() / 4;
+  if (count == 2) append(code, byte(kDualNamePrefix));
+  if (count > 2) append(code, list(byte(kMultiNamePrefix), byte(count)));
+  append(code, segments);
+  return code;
+}
+
+Code name(std::string_view name, const Code& value) {
+  return list(byte(kNameOp), path(name), value);
+}
+
+Code scope_of(std::string_view name, const Code& body) {
+  return package_of(byte(kScopeOp), list(path(name), body));
+}
+
+Code device_of(std::string_view name, const Code& body) {
+  return package_of(list(byte(kExtOpPrefix), byte(kDeviceOp)), list(path(name), body));
+}
+
+Code method_of(std::string_view name, unsigned arguments, const Code& body) {
+  assert(arguments <= 7);
+  return package_of(byte(kMethodOp), list(path(name), byte(arguments), body));
+}
+
+Code if_of(const Code& condition, const Code& body) {
+  return package_of(byte(kIfOp), list(condition, body));
+}
+
+Code arg(unsigned index) {
+  assert(index <= 6);
+  return byte(kArg0Op + index);
+}
+
+Code return_(const Code& value) {
+  return list(byte(kReturnOp), value);
+}
+
+Code equal(const Code& left, const Code& right) {
+  return list(byte(kLEqualOp), left, right);
+}
+
+// The last operand is where the reference would be stored as well: nowhere.
+Code index(const Code& object, const Code& at) {
+  return list(byte(kIndexOp), object, at, byte(kZeroOp));
+}
+
+Code store(const Code& value, const Code& target) {
+  return list(byte(kStoreOp), value, target);
+}
+
+Code resource_template_of(const Code& descriptors) {
+  constexpr std::array<std::byte, 2> kEndTag{std::byte{0x79}, std::byte{0}};  // 6.4.2.9
+  return buffer(list(descriptors, Code(kEndTag.begin(), kEndTag.end())));
+}
+
+Code io(AddrRange ports) {
+  struct Io {  // 6.4.2.5
+    uint8_t tag = 0x47;
+    uint8_t decodes_16_bits = 1;
+    le16 minimum;
+    le16 maximum;
+    uint8_t alignment = 1;
+    uint8_t size;
+  };
+  static_assert(sizeof(Io) == 8);
+  assert(ports.base <= 0xffff && ports.size <= 0xff);
+  return code_of(Io{.minimum = static_cast<uint16_t>(ports.base),
+                    .maximum = static_cast<uint16_t>(ports.base),
+                    .size = static_cast<uint8_t>(ports.size)});
+}
+
+Code irq(Gsi irq) {
+  struct Irq {  // 6.4.2.1, the form without flags
+    uint8_t tag = 0x22;
+    le16 mask;
+  };
+  static_assert(sizeof(Irq) == 3);
+  assert(irq.value() < 16);
+  return code_of(Irq{.mask = static_cast<uint16_t>(1u << irq.value())});
+}
+
+Code memory32_fixed(AddrRange memory) {
+  struct Memory32Fixed {  // 6.4.3.4
+    uint8_t tag = 0x86;
+    le16 length = uint16_t{9};
+    uint8_t is_writable = 1;
+    le32 base;
+    le32 size;
+  };
+  static_assert(sizeof(Memory32Fixed) == 12);
+  assert(memory.base <= 0xffff'ffff && memory.size <= 0xffff'ffff);
+  return code_of(Memory32Fixed{.base = static_cast<uint32_t>(memory.base),
+                               .size = static_cast<uint32_t>(memory.size)});
+}
+
+Code bus_window(uint16_t first, uint16_t last) {
+  assert(first <= last);
+  return window<uint16_t>(kWordSpaceTag, Space::Bus, kNoTypeFlags,
+                          {first, uint64_t{last} - first + 1});
+}
+
+Code io_window(AddrRange ports) {
+  return window<uint16_t>(kWordSpaceTag, Space::Io, kEntireRange, ports);
+}
+
+Code memory_window32(AddrRange memory) {
+  return window<uint32_t>(kDWordSpaceTag, Space::Memory, kReadWriteUncached, memory);
+}
+
+Code memory_window64(AddrRange memory) {
+  return window<uint64_t>(kQWordSpaceTag, Space::Memory, kReadWriteUncached, memory);
+}
+
+}  // namespace ringlet::aml

@@ -1,0 +1,122 @@
+// Writes AML, the byte code of the DSDT: functions that return bytes, nested as the ASL would be.
+//
+//   scope("\\_SB", device("COM1", name("_HID", eisa_id("PNP0501"))))
+//
+// is  Scope (\_SB) { Device (COM1) { Name (_HID, EisaId ("PNP0501")) } }. Arguments are ours, never
+// the guest's: what cannot be encoded is an assert. Chapter 20 of ACPI 6.5 is the grammar.
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "kvm/address.h"
+
+namespace ringlet::aml {
+
+/// A piece of AML: a term, a list of terms, a data object or a resource descriptor.
+using Code = std::vector<std::byte>;
+
+/// Puts `tail` behind `code`: for lists made in loops.
+void append(Code& code, std::span<const std::byte> tail);
+
+/// A list of pieces in order, where the language takes "any number of terms".
+template <std::same_as<Code>... Part>
+Code list(const Part&... parts) {
+  Code code;
+  (append(code, parts), ...);
+  return code;
+}
+
+// ---- Data objects (20.2.3) ----------------------------------------------------------------------
+
+/// An integer in its shortest form.
+Code integer(uint64_t value);
+/// Text: ASCII without zero bytes.
+Code string(std::string_view text);
+/// Buffer (bytes.size()) { bytes }.
+Code buffer(std::span<const std::byte> bytes);
+/// Package (elements.size()) { elements }; at most 255 of them.
+Code package(const std::vector<Code>& elements);
+/// EisaId ("PNP0501"): three capital letters and four hexadecimal digits, in 32 bits.
+Code eisa_id(std::string_view id);
+/// ToUUID ("aabbccdd-eeff-gghh-iijj-kkllmmnnoopp"): a buffer of 16 bytes, the first three groups
+/// little-endian. Hexadecimal digits may be of either case.
+Code uuid(std::string_view text);
+
+// ---- Named objects (20.2.5) ---------------------------------------------------------------------
+
+/// A name as operand: "\\_SB.PCI0", "^COM1", "_HID". Segments have 1 to 4 characters.
+Code path(std::string_view name);
+/// Name (`name`, value).
+Code name(std::string_view name, const Code& value);
+
+/// How scope() and its like wrap a body: opcode, PkgLength, head, body.
+Code scope_of(std::string_view name, const Code& body);
+Code device_of(std::string_view name, const Code& body);
+Code method_of(std::string_view name, unsigned arguments, const Code& body);
+Code if_of(const Code& condition, const Code& body);
+
+/// Scope (`name`) { parts }.
+template <std::same_as<Code>... Part>
+Code scope(std::string_view name, const Part&... parts) {
+  return scope_of(name, list(parts...));
+}
+
+/// Device (`name`) { parts }.
+template <std::same_as<Code>... Part>
+Code device(std::string_view name, const Part&... parts) {
+  return device_of(name, list(parts...));
+}
+
+/// Method (`name`, arguments, NotSerialized) { parts }; at most 7 arguments. Such a method must not
+/// create named objects.
+template <std::same_as<Code>... Part>
+Code method(std::string_view name, unsigned arguments, const Part&... parts) {
+  return method_of(name, arguments, list(parts...));
+}
+
+// ---- Terms of methods (20.2.5.3, 20.2.5.4) ------------------------------------------------------
+
+/// Arg0 to Arg6.
+Code arg(unsigned index);
+/// If (condition) { parts }.
+template <std::same_as<Code>... Part>
+Code if_(const Code& condition, const Part&... parts) {
+  return if_of(condition, list(parts...));
+}
+/// Return (value).
+Code return_(const Code& value);
+/// LEqual (left, right), in newer ASL left == right.
+Code equal(const Code& left, const Code& right);
+/// Index (object, at), in newer ASL object [at]: a reference to an element.
+Code index(const Code& object, const Code& at);
+/// Store (value, target), in newer ASL target = value.
+Code store(const Code& value, const Code& target);
+
+// ---- Resource descriptors (6.4) -----------------------------------------------------------------
+
+/// ResourceTemplate () { parts }: a buffer closed by an end tag.
+Code resource_template_of(const Code& descriptors);
+template <std::same_as<Code>... Part>
+Code resource_template(const Part&... parts) {
+  return resource_template_of(list(parts...));
+}
+
+/// IO (Decode16, base, base, 1, size): ports that a device occupies.
+Code io(AddrRange ports);
+/// IRQNoFlags () { irq }: an ISA interrupt, edge-triggered, active high.
+Code irq(Gsi irq);
+/// Memory32Fixed (ReadWrite, base, size): memory that a device occupies, below 4 GiB.
+Code memory32_fixed(AddrRange memory);
+
+/// What a host bridge hands down to the devices behind it (ResourceProducer, MinFixed, MaxFixed).
+Code bus_window(uint16_t first, uint16_t last);
+Code io_window(AddrRange ports);
+Code memory_window32(AddrRange memory);
+Code memory_window64(AddrRange memory);
+
+}  // namespace ringlet::aml

@@ -1,0 +1,118 @@
+// The DSDT's content, one function per device; each reads as its ASL would.
+#include "vmm/acpi/dsdt.h"
+
+#include <array>
+#include <string_view>
+#include <vector>
+
+namespace ringlet {
+namespace {
+
+using namespace aml;  // NOLINT(google-build-using-namespace): so that the code below reads as ASL
+
+// Interrupt pins of the slots behind the host bridge, wired to fixed IOAPIC inputs (6.2.13). Slot
+// 0 is the host bridge itself and has none.
+Code interrupt_routing() {
+  std::vector<Code> routes;
+  for (unsigned slot = 1; slot < kPciSlots; ++slot) {
+    for (unsigned pin = 0; pin < kPciIntxLines; ++pin) {
+      const uint32_t any_function = slot << 16 | 0xffff;
+      const Code no_link_device = integer(0);
+      routes.push_back(package({integer(any_function), integer(pin), no_link_device,
+                                integer(intx_gsi(slot, pin).value())}));
+    }
+  }
+  return package(routes);
+}
+
+// clang-format off
+// One line for each line of ASL.
+
+// _OSC (PCI Firmware 3.3, 4.5.1): there is no firmware to share the devices with, so the guest is
+// granted every control it asks for. Without _OSC, Linux would switch off what it cannot own.
+Code operating_system_capabilities() {
+  constexpr auto kPciHostBridge = "33db4d5b-1ff7-401c-9657-7441c03dd766";
+  constexpr unsigned kUnrecognizedUuid = 1u << 2;  // in the first byte of the answer
+  return method("_OSC", 4,
+      if_(equal(arg(0), uuid(kPciHostBridge)),
+          return_(arg(3))),
+      store(integer(kUnrecognizedUuid), index(arg(3), integer(0))),
+      return_(arg(3)));
+}
+
+Code host_bridge(const Window64& window) {
+  return device("PCI0",
+      name("_HID", eisa_id("PNP0A08")),  // PCI Express
+      name("_CID", eisa_id("PNP0A03")),  // or PCI, for kernels that do not know that
+      name("_UID", integer(0)),
+      name("_SEG", integer(0)),
+      name("_BBN", integer(0)),
+      name("_CRS", resource_template(
+          bus_window(0, 0),
+          io(kPciConfigPorts),
+          io_window(kPciIoWindow),
+          memory_window32(kPciWindow32),
+          memory_window64(window))),
+      name("_PRT", interrupt_routing()),
+      operating_system_capabilities());
+}
+
+// Addresses that belong to no device driver. Linux believes an MCFG only with ECAM listed here
+// (PCI Firmware 3.3, 4.1.2).
+Code motherboard() {
+  return device("MBRD",
+      name("_HID", eisa_id("PNP0C02")),
+      name("_UID", integer(0)),
+      name("_CRS", resource_template(memory32_fixed(kEcam))));
+}
+
+Code serial() {
+  return device("COM1",
+      name("_HID", eisa_id("PNP0501")),  // 16550A
+      name("_UID", integer(1)),
+      name("_CRS", resource_template(io(kCom1Ports), irq(kCom1Gsi))));
+}
+
+Code rtc() {
+  return device("RTC",
+      name("_HID", eisa_id("PNP0B00")),  // AT real-time clock
+      name("_CRS", resource_template(io(kCmosPorts), irq(kCmosGsi))));
+}
+
+Code pvpanic() {
+  constexpr unsigned kPresentEnabledWorking = 0x0b;  // and not shown to the user
+  return device("PEVT",
+      name("_HID", string("QEMU0001")),
+      name("_STA", integer(kPresentEnabledWorking)),
+      name("_CRS", resource_template(io(kPvpanicPorts))));
+}
+
+// clang-format on
+
+// Processor device `uid`, which is the MADT entry of that UID.
+Code processor(uint32_t uid) {
+  constexpr std::string_view kHexDigits = "0123456789ABCDEF";
+  const std::array<char, 4> own_name{'C', kHexDigits[uid >> 8 & 0xf], kHexDigits[uid >> 4 & 0xf],
+                                     kHexDigits[uid & 0xf]};
+  return device({own_name.data(), own_name.size()}, name("_HID", string("ACPI0007")),
+                name("_UID", integer(uid)));
+}
+
+// SLP_TYP values for the PM1a and PM1b control blocks, then two reserved (7.4.2).
+Code soft_off() {
+  return name("_S5",
+              package({integer(kSleepTypeS5), integer(kSleepTypeS5), integer(0), integer(0)}));
+}
+
+}  // namespace
+
+Code build_dsdt(const AcpiConfig& config) {
+  Code devices = list(host_bridge(config.window64), motherboard());
+  if (config.has_serial) append(devices, serial());
+  if (config.has_rtc) append(devices, rtc());
+  if (config.has_pvpanic) append(devices, pvpanic());
+  for (uint32_t uid = 0; uid < config.apic_ids.size(); ++uid) append(devices, processor(uid));
+  return list(soft_off(), scope("\\_SB", devices));
+}
+
+}  // namespace ringlet

@@ -40,12 +40,9 @@ constexpr uint64_t kVectorMasked = 1;
 
 uint64_t get(const MsiMessage& message, bool masked, EntryField field) {
   switch (field) {
-    case EntryField::Address:
-      return message.address;
-    case EntryField::Data:
-      return message.data;
-    case EntryField::VectorControl:
-      return masked ? kVectorMasked : 0;
+    case EntryField::Address: return message.address;
+    case EntryField::Data: return message.data;
+    case EntryField::VectorControl: return masked ? kVectorMasked : 0;
   }
   return 0;
 }
@@ -55,12 +52,8 @@ void set(MsiMessage& message, bool& masked, EntryField field, uint64_t value) {
     case EntryField::Address:
       message.address = value & ~uint64_t{3};  // a dword's; "must always write zeroes" (6.8.2.7)
       return;
-    case EntryField::Data:
-      message.data = static_cast<uint32_t>(value);
-      return;
-    case EntryField::VectorControl:
-      masked = (value & kVectorMasked) != 0;
-      return;
+    case EntryField::Data: message.data = static_cast<uint32_t>(value); return;
+    case EntryField::VectorControl: masked = (value & kVectorMasked) != 0; return;
   }
 }
 

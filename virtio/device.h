@@ -20,7 +20,7 @@ namespace ringlet {
 
 /// What a device shows to the driver before anything runs.
 struct DeviceTraits {
-  DeviceType type;
+  DeviceId id;
   /// For log lines and metrics, e.g. "blk 00:01.0" or the id that the user gave.
   std::string_view name;
   /// The device's own feature bits; the common layer adds those of ring and transport.

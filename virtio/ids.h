@@ -1,12 +1,12 @@
-// Numbers that the virtio specification gives: device types, feature bits, status bits.
+// Numbers that the virtio specification gives: device IDs, feature bits, status bits.
 #pragma once
 
 #include <cstdint>
 
 namespace ringlet {
 
-/// Device types (virtio 1.3, 5).
-enum class DeviceType : uint16_t {
+/// Device IDs (virtio 1.3, 5).
+enum class DeviceId : uint16_t {
   Net = 1,
   Block = 2,
   Console = 3,

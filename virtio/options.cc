@@ -85,40 +85,29 @@ std::string expected_text(const OptionSpec& spec) {
                           ? std::string()
                           : fmt::format("at most {} ", spec.max);
   switch (spec.form) {
-    case OptionForm::File:
-      return "a file name";
-    case OptionForm::Name:
-      return length + "letters, digits, '_' and '-'";
-    case OptionForm::Ascii:
-      return length + "printable ASCII characters";
-    default:
-      return length.empty() ? "text" : length + "bytes of text";
+    case OptionForm::File: return "a file name";
+    case OptionForm::Name: return length + "letters, digits, '_' and '-'";
+    case OptionForm::Ascii: return length + "printable ASCII characters";
+    default: return length.empty() ? "text" : length + "bytes of text";
   }
 }
 
 /// What a value must be, for "expected ...".
 std::string expected(const OptionSpec& spec) {
   switch (spec.kind) {
-    case OptionKind::Flag:
-      return "on or off";
-    case OptionKind::Choice:
-      return fmt::format("{}", fmt::join(spec.choices, " or "));
-    case OptionKind::Text:
-      return expected_text(spec);
-    case OptionKind::Number:
-      break;
+    case OptionKind::Flag: return "on or off";
+    case OptionKind::Choice: return fmt::format("{}", fmt::join(spec.choices, " or "));
+    case OptionKind::Text: return expected_text(spec);
+    case OptionKind::Number: break;
   }
   switch (spec.form) {
-    case OptionForm::PowerOfTwo:
-      return "a power of two" + range(spec);
+    case OptionForm::PowerOfTwo: return "a power of two" + range(spec);
     case OptionForm::Memory:
       return "a size" + range(spec) + " such as 512M or 1G (a plain number is in MiB)";
     case OptionForm::Duration:
       return "a time" + range(spec) + " such as 10s or 500ms (a plain number is in seconds)";
-    case OptionForm::Port:
-      return "an I/O port" + range(spec);
-    default:
-      return "a number" + range(spec);
+    case OptionForm::Port: return "an I/O port" + range(spec);
+    default: return "a number" + range(spec);
   }
 }
 
@@ -243,9 +232,7 @@ void check_option(const OptionSpec& spec, const OptionValue& value, std::string_
 OptionValue parse_option(const OptionSpec& spec, std::string_view text, std::string_view where) {
   OptionValue value;
   switch (spec.kind) {
-    case OptionKind::Text:
-      value = std::string(text);
-      break;
+    case OptionKind::Text: value = std::string(text); break;
     case OptionKind::Flag:
       if (text != "on" && text != "off") refuse(spec, where, quoted(text));
       return text == "on";
@@ -294,18 +281,12 @@ std::string option_placeholder(const OptionSpec& spec) {
   if (spec.kind == OptionKind::Flag) return "on|off";
   if (spec.kind == OptionKind::Choice) return fmt::format("{}", fmt::join(spec.choices, "|"));
   switch (spec.form) {
-    case OptionForm::File:
-      return "FILE";
-    case OptionForm::Name:
-      return "NAME";
-    case OptionForm::Memory:
-      return "SIZE";
-    case OptionForm::Duration:
-      return "TIME";
-    case OptionForm::Port:
-      return "PORT";
-    default:
-      return spec.kind == OptionKind::Number ? "N" : "TEXT";
+    case OptionForm::File: return "FILE";
+    case OptionForm::Name: return "NAME";
+    case OptionForm::Memory: return "SIZE";
+    case OptionForm::Duration: return "TIME";
+    case OptionForm::Port: return "PORT";
+    default: return spec.kind == OptionKind::Number ? "N" : "TEXT";
   }
 }
 

@@ -83,6 +83,14 @@ void Runner::request_config(std::span<const std::byte> config) noexcept {
   post_mail();
 }
 
+void Runner::request_interrupt_check() noexcept {
+  {
+    const std::scoped_lock lock(mail_mutex_);
+    mail_.check_interrupt = true;
+  }
+  post_mail();
+}
+
 void Runner::read_mail() noexcept {
   Mailbox mail;
   {
@@ -105,6 +113,7 @@ void Runner::read_mail() noexcept {
     if (mail.queue_resets[i]) begin_queue_reset(lane);
   }
   if (mail.reset) begin_reset();
+  if (mail.check_interrupt && events_.intx_still_wanted()) signal(events_.config_interrupt());
 }
 
 // Activation ----------------------------------------------------------------------------------

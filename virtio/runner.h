@@ -59,6 +59,8 @@ class Runner final : public DeviceHost {
   void request_queue_enable(QueueIndex queue, const QueueConfig& config) noexcept;
   void request_queue_reset(QueueIndex queue) noexcept;
   void request_config(std::span<const std::byte> config) noexcept;
+  /// INTx has just been enabled: what is pending has to be raised.
+  void request_interrupt_check() noexcept;
 
   // On the loop.
 
@@ -84,6 +86,7 @@ class Runner final : public DeviceHost {
   struct Mailbox {
     std::optional<Activation> activation;
     bool reset = false;
+    bool check_interrupt = false;
     std::optional<std::vector<std::byte>> config;
     std::vector<std::optional<QueueConfig>> enables;
     std::vector<bool> queue_resets;

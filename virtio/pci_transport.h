@@ -1,0 +1,161 @@
+// virtio over PCI: the modern transport (virtio 1.3, 4.1).
+//
+//   BAR 0, 64-bit, 32 KiB
+//   0x0000 ┌──────────────────────┐
+//          │ common configuration │  registers below, in a table
+//   0x1000 ├──────────────────────┤
+//          │ ISR status           │  one byte; reading clears it
+//   0x2000 ├──────────────────────┤
+//          │ device configuration │  bytes that the device gave
+//   0x3000 ├──────────────────────┤
+//          │ notifications        │  4 bytes a queue: ioeventfds once the device is live
+//   0x4000 ├──────────────────────┤
+//          │ MSI-X table          │
+//   0x5000 ├──────────────────────┤
+//          │ MSI-X pending bits   │
+//          └──────────────────────┘
+//
+// vCPU threads read and write registers here under the bus mutex. The device itself is on the I/O
+// loop; the two meet in Runner's mailbox on the way there and in TransportEvents on the way back,
+// which touches only the atomics at the end of this class and the configuration bytes.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kvm/bus.h"
+#include "kvm/irq.h"
+#include "pci/function.h"
+#include "pci/intx.h"
+#include "pci/msix.h"
+#include "virtio/device.h"
+#include "virtio/interrupt.h"
+#include "virtio/runner.h"
+
+namespace ringlet {
+
+/// What the transport needs of the machine around it; all of it outlives the transport.
+struct PciTransportParts {
+  InterruptSource& interrupts;
+  Doorbells& doorbells;
+  IoLoop& loop;
+  const GuestMemory& memory;
+  IntxPin pin = IntxPin::A;
+  Gsi intx_gsi;
+};
+
+class PciTransport final : public PciFunction,
+                           private BusDevice,
+                           private CapabilityHandler,
+                           private TransportEvents {
+ public:
+  PciTransport(Device& device, const PciTransportParts& parts);
+  ~PciTransport() override;
+
+  const Runner& runner() const { return runner_; }
+
+  // PciFunction; under the bus mutex.
+  BusDevice& bar_device(unsigned bar) noexcept override;
+  void bar_mapped(unsigned bar, std::optional<GuestAddr> base) noexcept override;
+  void command_changed(Command command) noexcept override;
+  bool interrupt_pending() const noexcept override;
+
+ private:
+  enum class Reg : uint8_t;
+  struct Registers;
+  enum class Phase : uint8_t {
+    Setup,      ///< the driver negotiates; the loop knows nothing of it
+    Active,     ///< DRIVER_OK was set
+    Resetting,  ///< the loop drains; registers keep their last values, writes are ignored
+  };
+  /// A queue's registers.
+  struct QueueRegisters {
+    uint16_t max_size = 0;
+    QueueConfig config;
+    std::atomic<uint16_t> vector;
+    std::atomic<bool> enabled;
+    std::atomic<bool> resetting;
+    bool has_doorbell = false;
+  };
+
+  // BusDevice: BAR 0.
+  void read(uint64_t offset, std::span<std::byte> data) noexcept override;
+  void write(uint64_t offset, std::span<const std::byte> data) noexcept override;
+  // CapabilityHandler: the PCI configuration access capability (4.1.4.9).
+  void capability_read(size_t offset, std::span<std::byte> data) noexcept override;
+  void capability_written(size_t offset, std::span<const std::byte> data) noexcept override;
+  // TransportEvents; on the I/O loop.
+  Target queue_interrupt(QueueIndex queue) noexcept override;
+  Target config_interrupt() noexcept override;
+  bool intx_still_wanted() noexcept override;
+  int resample_fd() noexcept override;
+  void config_changed(size_t offset, std::span<const std::byte> bytes) noexcept override;
+  void needs_reset() noexcept override;
+  void reset_done() noexcept override;
+  void queue_reset_done(QueueIndex queue) noexcept override;
+
+  void add_capabilities();
+  static size_t common_size();
+  void read_common(uint64_t offset, std::span<std::byte> data) noexcept;
+  void write_common(uint64_t offset, std::span<const std::byte> data) noexcept;
+  uint64_t get(Reg reg) noexcept;
+  uint64_t get_queue(Reg reg, const QueueRegisters& queue) const noexcept;
+  void set(Reg reg, uint64_t value) noexcept;
+  void set_queue(Reg reg, QueueRegisters& queue, uint64_t value) noexcept;
+  QueueRegisters* selected() noexcept;
+
+  void write_status(uint8_t value) noexcept;
+  bool features_acceptable() const noexcept;
+  void activate() noexcept;
+  void reset() noexcept;
+  void clear_registers() noexcept;
+  void enable_queue(QueueRegisters& queue) noexcept;
+  void ring_doorbell(QueueRegisters& queue) noexcept;
+  void remove_doorbells() noexcept;
+  uint16_t accept_vector(uint64_t value) noexcept;
+  Target target(uint16_t vector) noexcept;
+  QueueIndex index_of(const QueueRegisters& queue) const noexcept;
+  GuestAddr doorbell_address(const QueueRegisters& queue) const noexcept;
+  std::optional<size_t> window_offset(size_t length) const noexcept;
+
+  void read_config(uint64_t offset, std::span<std::byte> data) noexcept;
+  void write_config(uint64_t offset, std::span<const std::byte> data) noexcept;
+
+  Device& device_;
+  const PciTransportParts parts_;
+  const Features offered_;
+  Msix msix_;
+  Intx intx_;
+  uint8_t window_capability_ = 0;
+
+  // Registers, under the bus mutex.
+  uint32_t device_feature_select_ = 0;
+  uint32_t driver_feature_select_ = 0;
+  uint64_t driver_features_ = 0;
+  uint16_t queue_select_ = 0;
+  std::vector<QueueRegisters> queues_;
+  std::optional<GuestAddr> bar_base_;
+  LogLimit log_limit_;
+
+  std::mutex config_mutex_;  // of the next; held for a copy of a few bytes
+  std::vector<std::byte> config_;
+
+  // Shared with the I/O loop.
+  std::atomic<Phase> phase_{Phase::Setup};
+  std::atomic<uint8_t> status_{0};
+  std::atomic<uint8_t> isr_{0};
+  std::atomic<uint8_t> generation_{0};
+  std::atomic<uint16_t> config_vector_;
+  std::vector<std::atomic<int>> vector_fds_;  // by vector; -1 until one is assigned
+
+  Runner runner_;
+};
+
+}  // namespace ringlet

@@ -133,9 +133,8 @@ inline constexpr uint8_t kCmosCentury = 0x32;
 
 // ---- Interrupts --------------------------------------------------------------------------------
 
-/// The PIT is wired to IOAPIC pin 2 as on a PC (and to pin 0 of the PIC), which the MADT says by
-/// an override: KVM's GSI 0 must be routed so.
-inline constexpr Gsi kTimerIoApicPin{2};
+/// An ISA interrupt is the GSI and the IOAPIC pin of the same number, the PIT's 0 included: so KVM
+/// routes them by itself, and the MADT has no override for the timer.
 inline constexpr Gsi kCom1Gsi{4};
 inline constexpr Gsi kCmosGsi{8};
 /// The ACPI system control interrupt: level-triggered, active high.

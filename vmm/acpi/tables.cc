@@ -98,7 +98,6 @@ Bytes madt(const AcpiConfig& config) {
     }
   }
   append(entries, bytes_of(acpi::MadtIoApic{}));
-  append(entries, bytes_of(acpi::MadtSourceOverride{.source = 0, .gsi = kTimerIoApicPin.value()}));
   append(entries,
          bytes_of(acpi::MadtSourceOverride{
              .source = kSciGsi.value(), .gsi = kSciGsi.value(), .flags = acpi::kLevelActiveHigh}));

@@ -3,6 +3,7 @@
 
 #include <linux/kvm.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -35,17 +36,23 @@ class IrqRouter final : public InterruptSource {
   class Level;
   class Line;
 
-  /// A free MSI route's GSI, not yet in KVM's table; nothing when the table is full.
+  /// An MSI route. Keeps its message while nobody uses it: KVM's table need not change for that.
+  struct Slot {
+    std::optional<MsiMessage> message;
+    bool used = false;
+  };
+
+  /// A free slot's GSI; nothing when KVM's table is full.
   std::optional<Gsi> allocate() noexcept;
   void release(Gsi gsi) noexcept;
+  Slot& slot(Gsi gsi) noexcept;
   /// Points `gsi` at `message`; false when KVM refuses.
   bool route(Gsi gsi, const MsiMessage& message) noexcept;
+  bool publish() noexcept;
 
   const Vm& vm_;
-  const uint32_t max_routes_;
-  /// By GSI - kIoapicPins.
-  std::vector<std::optional<MsiMessage>> messages_;
-  std::vector<bool> used_;
+  size_t max_msi_ = 0;
+  std::vector<Slot> slots_;  // by GSI - kIoapicPins
 };
 
 }  // namespace ringlet

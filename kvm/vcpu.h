@@ -4,7 +4,6 @@
 #include <linux/kvm.h>
 #include <sys/types.h>
 
-#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -40,26 +39,19 @@ struct VcpuExit {
   bool operator==(const VcpuExit&) const = default;
 };
 
-/// 32-bit flat protected mode with paging off: the PVH boot protocol.
-struct ProtectedModeEntry {
-  uint64_t rip = 0;
-  uint64_t rbx = 0;  ///< the start info's guest address
+/// 32-bit protected mode with flat segments, paging off: the PVH boot protocol.
+struct ProtectedModeStart {
+  GuestAddr rip;
+  GuestAddr rbx;  ///< the start info
 };
 
-/// 64-bit mode with paging on: the 64-bit Linux boot protocol. Page tables at `cr3` and a
-/// kBootGdt at `gdt` must be in guest memory.
-struct LongModeEntry {
-  uint64_t rip = 0;
-  uint64_t rsi = 0;  ///< the zero page's guest address
-  uint64_t rsp = 0;
-  GuestAddr cr3;
-  GuestAddr gdt;
+/// 64-bit mode with flat segments, paging on: the 64-bit Linux boot protocol.
+struct LongModeStart {
+  GuestAddr rip;
+  GuestAddr rsi;  ///< the boot parameters
+  GuestAddr cr3;  ///< page tables, in guest memory already
+  AddrRange gdt;  ///< in guest memory: code at 0x10, data at 0x18, a TSS at 0x20
 };
-
-/// The descriptors that set_long_mode_entry() loads the segments from: null, unused, 64-bit code
-/// at 0x10, data at 0x18, as the Linux boot protocol asks for.
-inline constexpr std::array<uint64_t, 4> kBootGdt{0, 0, 0x00af'9b00'0000'ffff,
-                                                  0x00cf'9300'0000'ffff};
 
 /// One vCPU. Belongs to the thread that calls run(); what else touches its state does so while no
 /// thread is in run(). Only kick() is for any thread. Needs `vm` to live longer.
@@ -78,8 +70,8 @@ class Vcpu {
   /// What KVM made of it: some bits it forces.
   CpuidTable cpuid() const;
   /// Where the guest starts. Throws std::system_error.
-  void set_entry(const ProtectedModeEntry& entry);
-  void set_entry(const LongModeEntry& entry);
+  void set_start(const ProtectedModeStart& start);
+  void set_start(const LongModeStart& start);
 
   /// Runs guest code until something happens that the buses cannot answer. When it returns, the
   /// instruction that made the last exit is complete, so the state may be saved.
@@ -108,8 +100,8 @@ class Vcpu {
   void memory_io(Buses& buses) noexcept;
   VcpuExit explain_exit() const noexcept;
   std::vector<Msr> read_msrs() const;
-  std::vector<RefusedMsr> write_msrs(const std::vector<Msr>& msrs);
-  void restore_tsc_rate(const VcpuState& state);
+  std::vector<RefusedMsr> write_msrs(std::vector<Msr> msrs);
+  void restore_tsc_rate(uint32_t saved_khz);
   void restore_fpu(const VcpuState& state);
   std::string code_at(uint64_t address) const;
 

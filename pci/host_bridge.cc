@@ -136,9 +136,9 @@ void HostBridge::config_read(Bdf bdf, uint16_t at, std::span<std::byte> data) no
   }
 }
 
-void HostBridge::config_write(Bdf bdf, uint16_t at, std::span<const std::byte> data) noexcept {
+bool HostBridge::config_write(Bdf bdf, uint16_t at, std::span<const std::byte> data) noexcept {
   PciFunction* const function = find(bdf);
-  if (function != nullptr && function->config_write(at, data)) settle();
+  return function != nullptr && function->config_write(at, data);
 }
 
 PciFunction* HostBridge::find(Bdf bdf) const noexcept {
@@ -239,7 +239,9 @@ void HostBridge::ConfigPorts::write(uint64_t offset, std::span<const std::byte> 
     std::ranges::copy(data, bytes.begin());
     bridge_.config_address_ = std::bit_cast<uint32_t>(bytes) & kAddressBits;
   } else if (offset >= kDataPort && (address & kAddressEnable) != 0) {
-    bridge_.config_write(address_bdf(address), address_register(address, offset), data);
+    if (bridge_.config_write(address_bdf(address), address_register(address, offset), data)) {
+      bridge_.settle();
+    }
   }
 }
 
@@ -250,9 +252,11 @@ void HostBridge::Ecam::read(uint64_t offset, std::span<std::byte> data) noexcept
 }
 
 void HostBridge::Ecam::write(uint64_t offset, std::span<const std::byte> data) noexcept {
+  bool decoding_changed = false;
   for_each_dword(offset, data, [&](uint64_t at, std::span<const std::byte> part) {
-    bridge_.config_write(ecam_bdf(at), ecam_register(at), part);
+    decoding_changed |= bridge_.config_write(ecam_bdf(at), ecam_register(at), part);
   });
+  if (decoding_changed) bridge_.settle();  // once: a qword that moves a 64-bit BAR is one move
 }
 
 }  // namespace ringlet

@@ -52,10 +52,6 @@ class HostBridge {
   /// Throws ConfigError when a BAR fits nowhere. Before the guest runs.
   void assign_bars();
 
-  /// The guest's accesses, of 1 to 4 bytes inside one dword. What is not there reads as all ones.
-  void config_read(Bdf bdf, uint16_t at, std::span<std::byte> data) noexcept;
-  void config_write(Bdf bdf, uint16_t at, std::span<const std::byte> data) noexcept;
-
   /// Where a BAR is decoded now.
   std::optional<GuestAddr> mapped_at(Bdf bdf, unsigned bar) const noexcept;
   /// The bus as `lspci -nv` would show it, a line for a function and one for each of its BARs.
@@ -87,6 +83,10 @@ class HostBridge {
   };
 
   PciFunction* find(Bdf bdf) const noexcept;
+  /// The guest's accesses, of 1 to 4 bytes inside one dword. What is not there reads as all ones.
+  void config_read(Bdf bdf, uint16_t at, std::span<std::byte> data) noexcept;
+  /// True when BARs have to settle.
+  [[nodiscard]] bool config_write(Bdf bdf, uint16_t at, std::span<const std::byte> data) noexcept;
   void settle() noexcept;
   Mapping decode(const Slot& slot, Bdf bdf) noexcept;
 

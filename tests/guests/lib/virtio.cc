@@ -28,6 +28,10 @@ constexpr uint16_t at(uint16_t capability, uint16_t field) {
 
 VirtioPci::VirtioPci(const pci::Function& function) : function_(function) {
   function_.set_command(pci::kCommandMemory | pci::kCommandBusMaster);
+  find_registers();
+}
+
+void VirtioPci::find_registers() {
   uint16_t notify_capability = 0;
   common_ = find_region(kCommonCfg, nullptr, &common_bar_);
   notify_ = find_region(kNotifyCfg, &notify_capability, nullptr);
@@ -37,7 +41,7 @@ VirtioPci::VirtioPci(const pci::Function& function) : function_(function) {
 }
 
 // The first region of this type that lies in memory: the driver should use that one (4.1.4.1).
-uint64_t VirtioPci::find_region(uint8_t type, uint16_t* capability, uint32_t* bar_index) {
+uint64_t VirtioPci::find_region(uint8_t type, uint16_t* capability, uint32_t* bar_index) const {
   std::optional<uint16_t> cap = function_.find_capability(pci::kCapabilityVendor);
   for (; cap; cap = function_.find_capability(pci::kCapabilityVendor, *cap)) {
     const auto index = function_.read<uint8_t>(at(*cap, kCapBar));
@@ -103,7 +107,7 @@ void VirtioPci::enable_queue(uint16_t index, const Virtqueue& queue, uint16_t ve
   set(common::kQueueDevice, queue.device_area());
   set(common::kQueueMsixVector, vector);
   expect(get(common::kQueueMsixVector) == vector, "MSI-X vector {} refused", vector);
-  doorbells_[index] = notify_ + uint64_t{get(common::kQueueNotifyOff)} * notify_multiplier_;
+  notify_offsets_[index] = uint64_t{get(common::kQueueNotifyOff)} * notify_multiplier_;
   set(common::kQueueEnable, uint16_t{1});
 }
 
@@ -119,7 +123,7 @@ void VirtioPci::reset_queue(uint16_t index) const {
 }
 
 void VirtioPci::notify(uint16_t index) const {
-  mmio_write<uint16_t>(doorbells_[index], index);
+  mmio_write<uint16_t>(notify_ + notify_offsets_[index], index);
 }
 
 }  // namespace guest

@@ -82,9 +82,12 @@ inline constexpr CommonRegister<uint16_t> kQueueReset{0x3a};
 
 class VirtioPci {
  public:
-  // Finds the registers through the vendor capabilities (4.1.4) and turns decoding and bus
-  // mastering on. The device is not touched yet.
+  // Turns decoding and bus mastering on and finds the registers. The device is not touched yet.
   explicit VirtioPci(const pci::Function& function);
+
+  // Finds the registers through the vendor capabilities (4.1.4). To be called again when a BAR
+  // was moved; queues stay as they are.
+  void find_registers();
 
   const pci::Function& function() const { return function_; }
   uint32_t common_bar() const { return common_bar_; }
@@ -130,7 +133,7 @@ class VirtioPci {
  private:
   static constexpr uint16_t kMaxQueues = 64;
 
-  uint64_t find_region(uint8_t type, uint16_t* capability, uint32_t* bar);
+  uint64_t find_region(uint8_t type, uint16_t* capability, uint32_t* bar) const;
 
   pci::Function function_;
   uint32_t common_bar_ = 0;
@@ -139,7 +142,7 @@ class VirtioPci {
   uint64_t isr_ = 0;
   uint64_t device_config_ = 0;
   uint32_t notify_multiplier_ = 0;
-  uint64_t doorbells_[kMaxQueues] = {};
+  uint64_t notify_offsets_[kMaxQueues] = {};
 };
 
 }  // namespace guest

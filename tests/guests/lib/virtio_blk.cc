@@ -41,8 +41,13 @@ BlkDriver::BlkDriver(const pci::Function& function)
     : device_(function),
       header_(allocate_array<BlkHeader>(1).data),
       status_(allocate_array<uint8_t>(1).data) {
-  if (function.find_capability(pci::kCapabilityMsix)) {
-    msix_.emplace(function);
+  find_registers();
+}
+
+void BlkDriver::find_registers() {
+  device_.find_registers();
+  if (device_.function().find_capability(pci::kCapabilityMsix)) {
+    msix_.emplace(device_.function());
   }
 }
 

@@ -74,6 +74,9 @@ class BlkDriver {
   // Resets the device and brings it up anew (3.1.1). May be called again at any time.
   void start(const Options& options);
 
+  // Finds the registers again after a BAR was moved; requests in flight stay so.
+  void find_registers();
+
   VirtioPci& device() { return device_; }
   Features features() const { return features_; }
   Features offered() const { return offered_; }

@@ -93,20 +93,26 @@ void enable() {
   in_ring0([] { enable_ring0(); });
 }
 
-uint32_t id() {
-  const uint32_t value = read(Register::Id);
+uint32_t id_ring0() {
+  const uint32_t value = read_ring0(Register::Id);
   return x2apic ? value : value >> 24;
 }
 
+uint32_t id() {
+  return in_ring0([] { return id_ring0(); });
+}
+
+void send_command_ring0(uint32_t destination, uint32_t command) {
+  if (x2apic) {
+    write_msr_ring0(msr(Register::CommandLow), uint64_t{destination} << 32 | command);
+    return;
+  }
+  write_ring0(Register::CommandHigh, destination << 24);
+  write_ring0(Register::CommandLow, command);
+}
+
 void send_command(uint32_t destination, uint32_t command) {
-  in_ring0([=] {
-    if (x2apic) {
-      write_msr_ring0(msr(Register::CommandLow), uint64_t{destination} << 32 | command);
-    } else {
-      write_ring0(Register::CommandHigh, destination << 24);
-      write_ring0(Register::CommandLow, command);
-    }
-  });
+  in_ring0([=] { send_command_ring0(destination, command); });
 }
 
 void start_watchdog(const char* what) {

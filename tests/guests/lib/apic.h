@@ -27,8 +27,10 @@ void enable();
 
 // For code that runs in ring 0 already, such as interrupt handlers.
 void enable_ring0();
+uint32_t id_ring0();
 uint32_t read_ring0(Register reg);
 void write_ring0(Register reg, uint32_t value);
+void send_command_ring0(uint32_t destination, uint32_t command);
 void end_of_interrupt();
 
 uint32_t id();

@@ -4,19 +4,11 @@
 // page tables and the task state segment are laid out by the assembler, and the interrupt table is
 // filled in later by ring 3 code, which may write it like all other memory.
 
+#include "lib/entry.h"
+
 #define XEN_ELFNOTE_PHYS32_ENTRY 18
 
-#define CR0_PROTECTED_PAGING 0x80000033  /* PG, NE, ET, MP, PE */
-#define CR4_PAE_FXSR 0x620               /* PAE, OSFXSR, OSXMMEXCPT */
-#define MSR_EFER 0xc0000080
-#define EFER_LME 0x100
 #define RFLAGS_IOPL3_IF 0x3202
-
-#define KERNEL_CODE 0x10
-#define KERNEL_DATA 0x18
-#define USER_DATA 0x2b
-#define USER_CODE 0x33
-#define TASK_STATE 0x40
 
 #define PAGE_USER_TABLE 0x07             /* present, writable, user */
 #define PAGE_USER_2M 0x87                /* the same, and a 2 MiB page */
@@ -91,6 +83,7 @@ ring3_entry:
   .data
   .align 8
 // Numbered as Linux does, since hypervisors without hardware support may care.
+  .globl gdt
 gdt:
   .quad 0
   .quad 0x00cf9b000000ffff               // 0x08 ring 0, 32-bit code
@@ -102,11 +95,13 @@ gdt:
   .quad 0
   .quad 0x0000890000000000 + (task_state_end - task_state - 1)  // 0x40 TSS, base set at entry
   .quad 0
-gdt_end:
+  .if . - gdt - 1 - GDT_LIMIT
+  .error "GDT_LIMIT is not the limit of the GDT"
+  .endif
 
   .globl gdt_pointer
 gdt_pointer:
-  .word gdt_end - gdt - 1
+  .word GDT_LIMIT
   .quad gdt
 
   .globl idt_pointer

@@ -92,27 +92,8 @@ std::string expected_text(const OptionSpec& spec) {
   }
 }
 
-/// What a value must be, for "expected ...".
-std::string expected(const OptionSpec& spec) {
-  switch (spec.kind) {
-    case OptionKind::Flag: return "on or off";
-    case OptionKind::Choice: return fmt::format("{}", fmt::join(spec.choices, " or "));
-    case OptionKind::Text: return expected_text(spec);
-    case OptionKind::Number: break;
-  }
-  switch (spec.form) {
-    case OptionForm::PowerOfTwo: return "a power of two" + range(spec);
-    case OptionForm::Memory:
-      return "a size" + range(spec) + " such as 512M or 1G (a plain number is in MiB)";
-    case OptionForm::Duration:
-      return "a time" + range(spec) + " such as 10s or 500ms (a plain number is in seconds)";
-    case OptionForm::Port: return "an I/O port" + range(spec);
-    default: return "a number" + range(spec);
-  }
-}
-
 [[noreturn]] void refuse(const OptionSpec& spec, std::string_view where, std::string_view got) {
-  throw ConfigError(fmt::format("{}: expected {}, got {}", where, expected(spec), got));
+  throw ConfigError(fmt::format("{}: expected {}, got {}", where, option_expected(spec), got));
 }
 
 bool is_name_character(char c) {
@@ -137,7 +118,7 @@ bool number_fits(const OptionSpec& spec, uint64_t number) {
 std::string print_typed(const OptionValue& value) {
   if (const auto* flag = std::get_if<bool>(&value)) return *flag ? "true" : "false";
   if (const auto* number = std::get_if<uint64_t>(&value)) return std::to_string(*number);
-  if (const auto* text = std::get_if<std::string>(&value)) return quoted(*text);
+  if (const auto* text = std::get_if<std::string>(&value)) return in_quotes(*text);
   return "nothing";
 }
 
@@ -194,7 +175,30 @@ void name_first_item(const OptionSpecs& specs, Item& first) {
 
 }  // namespace
 
-std::string quoted(std::string_view text) {
+bool option_has_unit(const OptionSpec& spec) {
+  return spec.kind == OptionKind::Choice || spec.form == OptionForm::Memory ||
+         spec.form == OptionForm::Duration || spec.form == OptionForm::Port;
+}
+
+std::string option_expected(const OptionSpec& spec) {
+  switch (spec.kind) {
+    case OptionKind::Flag: return "on or off";
+    case OptionKind::Choice: return fmt::format("{}", fmt::join(spec.choices, " or "));
+    case OptionKind::Text: return expected_text(spec);
+    case OptionKind::Number: break;
+  }
+  switch (spec.form) {
+    case OptionForm::PowerOfTwo: return "a power of two" + range(spec);
+    case OptionForm::Memory:
+      return "a size" + range(spec) + " such as 512M or 1G (a plain number is in MiB)";
+    case OptionForm::Duration:
+      return "a time" + range(spec) + " such as 10s or 500ms (a plain number is in seconds)";
+    case OptionForm::Port: return "an I/O port" + range(spec);
+    default: return "a number" + range(spec);
+  }
+}
+
+std::string in_quotes(std::string_view text) {
   constexpr size_t kMaxShown = 80;
   std::string shown = "\"";
   for (const char c : text.substr(0, kMaxShown)) {
@@ -217,11 +221,12 @@ std::string did_you_mean(std::string_view name, std::span<const std::string_view
 }
 
 void check_option(const OptionSpec& spec, const OptionValue& value, std::string_view where) {
-  if (const auto* text = std::get_if<std::string>(&value)) {
-    if (spec.required && text->empty()) {
-      throw ConfigError(fmt::format("{}: required, expected {}", where, expected(spec)));
-    }
-    if (!text_fits(spec, *text)) refuse(spec, where, quoted(*text));
+  const auto* text = std::get_if<std::string>(&value);
+  if (spec.required && (text != nullptr ? text->empty() : value.index() == 0)) {
+    throw ConfigError(fmt::format("{}: required, expected {}", where, option_expected(spec)));
+  }
+  if (text != nullptr) {
+    if (!text_fits(spec, *text)) refuse(spec, where, in_quotes(*text));
   } else if (const auto* number = std::get_if<uint64_t>(&value)) {
     const bool fits = spec.kind == OptionKind::Choice ? *number < spec.choices.size()
                                                       : number_fits(spec, *number);
@@ -234,16 +239,16 @@ OptionValue parse_option(const OptionSpec& spec, std::string_view text, std::str
   switch (spec.kind) {
     case OptionKind::Text: value = std::string(text); break;
     case OptionKind::Flag:
-      if (text != "on" && text != "off") refuse(spec, where, quoted(text));
+      if (text != "on" && text != "off") refuse(spec, where, in_quotes(text));
       return text == "on";
     case OptionKind::Choice: {
       const auto found = std::find(spec.choices.begin(), spec.choices.end(), text);
-      if (found == spec.choices.end()) refuse(spec, where, quoted(text));
+      if (found == spec.choices.end()) refuse(spec, where, in_quotes(text));
       return static_cast<uint64_t>(found - spec.choices.begin());
     }
     case OptionKind::Number: {
       const auto number = parse_number(spec.form, text);
-      if (!number || !number_fits(spec, *number)) refuse(spec, where, quoted(text));
+      if (!number || !number_fits(spec, *number)) refuse(spec, where, in_quotes(text));
       return *number;
     }
   }
@@ -254,11 +259,8 @@ OptionValue parse_option(const OptionSpec& spec, std::string_view text, std::str
 OptionValue convert_option(const OptionSpec& spec, const OptionValue& typed,
                            std::string_view where) {
   const auto* text = std::get_if<std::string>(&typed);
-  const bool has_unit = spec.form == OptionForm::Memory || spec.form == OptionForm::Duration ||
-                        spec.form == OptionForm::Port;
-  const bool text_allowed = spec.kind == OptionKind::Text || spec.kind == OptionKind::Choice ||
-                            (spec.kind == OptionKind::Number && has_unit);
-  if (text != nullptr && text_allowed) return parse_option(spec, *text, where);
+  if (text != nullptr && (spec.kind == OptionKind::Text || option_has_unit(spec)))
+    return parse_option(spec, *text, where);
   if (spec.kind == OptionKind::Flag && std::holds_alternative<bool>(typed)) return typed;
   const auto* number = std::get_if<uint64_t>(&typed);
   if (spec.kind == OptionKind::Number && number != nullptr) {
@@ -298,7 +300,7 @@ size_t find_option(const OptionSpecs& specs, std::string_view name, std::string_
   }
   auto hint = did_you_mean(name, names);
   if (hint.empty()) hint = fmt::format("; expected {}", fmt::join(names, ", "));
-  throw ConfigError(fmt::format("{}: unknown option {}{}", where, quoted(name), hint));
+  throw ConfigError(fmt::format("{}: unknown option {}{}", where, in_quotes(name), hint));
 }
 
 std::vector<ParsedOption> parse_option_list(const OptionSpecs& specs, std::string_view list,
@@ -311,7 +313,7 @@ std::vector<ParsedOption> parse_option_list(const OptionSpecs& specs, std::strin
     if (item.key.empty() && !item.value && items.size() > 1) {
       throw ConfigError(
           fmt::format("{}: nothing between two commas of {} (write a comma in a value twice)",
-                      where, quoted(list)));
+                      where, in_quotes(list)));
     }
     if (item.key.empty() && !item.value) break;
     const size_t index = find_option(specs, item.key, where);

@@ -21,7 +21,7 @@ namespace ringlet {
 
 /// What an option holds; follows from the type of its member.
 enum class OptionKind {
-  Text,    ///< std::string
+  Text,    ///< std::string; empty means not set
   Flag,    ///< bool
   Number,  ///< any unsigned integer
   Choice,  ///< an enum whose values 0, 1, ... are named by OptionSpec::choices
@@ -53,8 +53,8 @@ struct OptionSpec {
   OptionKind kind = OptionKind::Text;  ///< set by option()
 };
 
-/// A value on its way between text or JSON and a member. std::monostate: an optional member that
-/// is not set. A choice travels as its number.
+/// A value on its way between text or JSON and a member. std::monostate: an empty string or
+/// optional member. A choice travels as its number.
 using OptionValue = std::variant<std::monostate, bool, uint64_t, std::string>;
 
 namespace detail {
@@ -71,7 +71,9 @@ struct OptionMember<std::optional<T> Class::*> : OptionMember<T Class::*> {};
 
 template <typename T>
 OptionValue to_option_value(const T& member) {
-  if constexpr (std::is_same_v<T, std::string> || std::is_same_v<T, bool>) {
+  if constexpr (std::is_same_v<T, std::string>) {
+    return member.empty() ? OptionValue{} : member;
+  } else if constexpr (std::is_same_v<T, bool>) {
     return member;
   } else {
     return static_cast<uint64_t>(member);
@@ -79,7 +81,9 @@ OptionValue to_option_value(const T& member) {
 }
 template <typename T>
 OptionValue to_option_value(const std::optional<T>& member) {
-  return member ? to_option_value(*member) : OptionValue{};
+  if (!member) return {};
+  if constexpr (std::is_same_v<T, std::string>) return *member;  // set, even when empty
+  return to_option_value(*member);
 }
 
 template <typename T>
@@ -158,11 +162,17 @@ void check_option(const OptionSpec& spec, const OptionValue& value, std::string_
 /// The value in the form parse_option() reads: `512M`, `on`, `0xf4`; empty when it is not set.
 std::string print_option(const OptionSpec& spec, const OptionValue& value);
 
+/// True for numbers that people write as text: with a unit, as one of several names, in hex.
+bool option_has_unit(const OptionSpec& spec);
+
+/// What the value must be, for "expected ...".
+std::string option_expected(const OptionSpec& spec);
+
 /// What users write for the value: `FILE`, `N`, `on|off`, ...
 std::string option_placeholder(const OptionSpec& spec);
 
 /// `text` in double quotes for a message: shortened, unprintable bytes replaced.
-std::string quoted(std::string_view text);
+std::string in_quotes(std::string_view text);
 
 /// `; did you mean "..."?` with the candidate that is spelled most like `name`, or nothing.
 std::string did_you_mean(std::string_view name, std::span<const std::string_view> candidates);

@@ -1,0 +1,245 @@
+// The command line: parsing, help and the descriptions made from the options tables.
+#include "vmm/cli.h"
+
+#include <map>
+#include <set>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "kvm/error.h"
+#include "vmm/config_json.h"
+#include "vmm/exit_status.h"
+
+namespace ringlet {
+namespace {
+
+constexpr std::string_view kExamples = R"(Examples:
+  Boot Linux with its root file system on a disk:
+    ringlet run --kernel vmlinux --disk root.ext4
+  More of everything, and a second disk that the guest cannot write:
+    ringlet run --kernel vmlinux --cpus 2 --memory 1G --disk root.ext4 \
+        --disk path=data.img,readonly,serial=data
+  See what would run, keep it, and run it:
+    ringlet run --kernel vmlinux --disk root.ext4 --dry-run > vm.json
+    ringlet run --config vm.json
+
+A device is a list of name=value, separated by commas; a flag's name alone means on, and a comma
+in a value is written twice. `ringlet devices` lists every device with its options.
+Ctrl-A X leaves a machine that has the terminal, Ctrl-A A sends a Ctrl-A.
+)";
+
+/// Names for the options that are not in a table.
+constexpr const char* kConfigOption = "--config";
+constexpr const char* kDryRunOption = "--dry-run";
+constexpr const char* kCpuidOption = "--cpuid";
+
+std::string flag_name(std::string_view name) {
+  return fmt::format("--{}", name);
+}
+
+std::string help_text(const OptionSpec& spec, const OptionValue& default_value) {
+  std::string text(spec.doc);
+  const auto value = print_option(spec, default_value);
+  if (!value.empty() && spec.kind != OptionKind::Flag) text += fmt::format(" [{}]", value);
+  return text;
+}
+
+/// Adds an option whose text is read after parsing, in the order of the command line.
+CLI::Option* add_text(CLI::App& app, const std::string& name, const std::string& doc,
+                      const std::string& placeholder) {
+  return app
+      .add_option(
+          name, [](const CLI::results_t& /*results*/) { return true; }, doc)
+      ->type_name(placeholder)
+      ->allow_extra_args(false)
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+void add_run_options(CLI::App& run) {
+  add_text(run, kConfigOption, "machine as JSON; other options replace its values or add devices",
+           "FILE");
+  const std::string dry_run_doc = "check everything, print the machine as JSON, and end";
+  run.add_flag(kDryRunOption, dry_run_doc);
+  const MachineConfig defaults;
+  for (const auto& row : kMachineOptions) {
+    const auto text = help_text(row.spec, row.get(defaults));
+    if (row.spec.kind == OptionKind::Flag) {
+      run.add_flag(flag_name(row.spec.name), text);
+    } else {
+      add_text(run, flag_name(row.spec.name), text, option_placeholder(row.spec));
+    }
+  }
+  add_text(run, kCpuidOption, "switch a feature of the virtual CPUs, such as avx512f=off",
+           "FEATURE=on|off")
+      ->group("Repeatable options");
+  for_each_device_type([&](const auto& type) {
+    add_text(run, flag_name(type.name), std::string(type.title), "LIST")
+        ->group("Repeatable options");
+  });
+}
+
+/// The texts given for an option, in order. Walks the command line once.
+class GivenOptions {
+ public:
+  explicit GivenOptions(const CLI::App& app) : order_(app.parse_order()) {}
+
+  /// Calls f(name, text) for each option in the order of the command line.
+  template <typename F>
+  void for_each(F f) const {
+    std::map<const CLI::Option*, size_t> used;
+    for (const auto* option : order_) {
+      const auto name = option->get_name();
+      if (option->get_expected_max() == 0) {  // a flag: CLI11 says "true" when it stands alone
+        const auto& text = option->results().at(used[option]++);
+        f(name, text == "true" ? std::string("on") : text);
+      } else {
+        f(name, option->results().at(used[option]++));
+      }
+    }
+  }
+
+ private:
+  std::vector<CLI::Option*> order_;
+};
+
+/// Does nothing for options that are not the machine's: --config, --dry-run.
+void set_machine_option(MachineConfig& machine, const std::string& name, const std::string& text) {
+  for (const auto& row : kMachineOptions) {
+    if (flag_name(row.spec.name) == name) row.set(machine, parse_option(row.spec, text, name));
+  }
+}
+
+/// False when no type of device has this option.
+bool add_device(MachineConfig& machine, const std::string& name, const std::string& text) {
+  bool added = false;
+  for_each_device_type([&]<typename Config>(const DeviceType<Config>& type) {
+    if (flag_name(type.name) != name) return;
+    machine.devices.push_back(parse_device<Config>(text, name));
+    added = true;
+  });
+  return added;
+}
+
+MachineConfig machine_from_options(const GivenOptions& given) {
+  MachineConfig machine;
+  given.for_each([&](const std::string& name, const std::string& text) {
+    if (name == kConfigOption) machine = machine_from_file(text);
+  });
+  std::set<std::string> seen;
+  given.for_each([&](const std::string& name, const std::string& text) {
+    if (name == kCpuidOption) {
+      machine.cpuid.push_back(parse_cpuid_change(text));
+    } else if (!add_device(machine, name, text)) {
+      if (!seen.insert(name).second) throw ConfigError(name + ": given twice");
+      set_machine_option(machine, name, text);
+    }
+  });
+  if (machine.kernel.empty()) throw ConfigError("--kernel: required, expected a file name");
+  validate(machine);
+  return machine;
+}
+
+/// Refuses what CLI11 could not place, with a suggestion where it looks like an option.
+void refuse_extras(const CLI::App& app) {
+  const auto extras = app.remaining();
+  if (extras.empty()) return;
+  const auto& culprit = extras.front();
+  const auto name = culprit.substr(0, culprit.find('='));
+  std::vector<std::string> names;
+  for (const auto* option : app.get_options()) names.push_back(option->get_name());
+  for (const auto* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    names.push_back(command->get_name());
+  }
+  const std::vector<std::string_view> views(names.begin(), names.end());
+  throw ConfigError(
+      fmt::format("unexpected argument {}{}", in_quotes(culprit), did_you_mean(name, views)));
+}
+
+std::string footer() {
+  std::string text = fmt::format("{}\nExit status:\n{}", kExamples, exit_statuses_as_columns());
+  for (const auto note : kExitStatusNotes) text += fmt::format("{}\n", note);
+  return text;
+}
+
+template <typename Config>
+std::string describe(const DeviceType<Config>& type) {
+  return fmt::format("{}  {}\n  e.g. {}\n\n{}", type.name, type.title, type.example,
+                     options_as_columns(help_of(type.options)));
+}
+
+}  // namespace
+
+std::string describe_devices(std::string_view type) {
+  std::string text;
+  std::vector<std::string_view> names;
+  for_each_device_type([&](const auto& candidate) {
+    names.push_back(candidate.name);
+    if (!type.empty() && type != candidate.name) return;
+    text += (text.empty() ? "" : "\n") + describe(candidate);
+  });
+  if (!text.empty()) return text;
+  throw ConfigError(
+      fmt::format("devices: expected {}, got {}", fmt::join(names, " or "), in_quotes(type)));
+}
+
+std::string reference_as_markdown() {
+  std::string text = "## Options of `ringlet run`\n\n";
+  text += options_as_markdown(help_of<MachineConfig>(kMachineOptions));
+  text += "\n## Devices\n";
+  for_each_device_type([&](const auto& type) {
+    text += fmt::format("\n### `--{}`\n\n{}, e.g. `{}`.\n\n{}", type.name, type.title, type.example,
+                        options_as_markdown(help_of(type.options)));
+  });
+  return text + "\n## Exit status\n\n" + exit_statuses_as_markdown();
+}
+
+CommandLine parse_command_line(std::span<const char* const> args) {
+  CLI::App app{"ringlet runs virtual machines on Linux's KVM.", "ringlet"};
+  app.set_version_flag("--version", std::string("ringlet " RINGLET_VERSION));
+  app.footer("`ringlet COMMAND --help` tells more.");
+  app.allow_extras();
+  auto& run = *app.add_subcommand("run", "run a virtual machine");
+  run.allow_extras();
+  run.footer(footer());
+  add_run_options(run);
+  auto& devices = *app.add_subcommand("devices", "list the types of device and their options");
+  std::string device_type;
+  devices.add_option("type", device_type, "only this type")->type_name("TYPE");
+  bool markdown = false;
+  devices.add_flag("--markdown", markdown, "print the reference of all options, in Markdown");
+  devices.allow_extras();
+  auto& check = *app.add_subcommand("check", "tell whether and how well this host can run VMs");
+  CommandLine result;
+  check.add_flag("--json", result.json, "print JSON");
+  check.allow_extras();
+
+  std::vector<std::string> reversed(args.rbegin(), args.rend());
+  try {
+    app.parse(std::move(reversed));
+  } catch (const CLI::CallForHelp&) {
+    result.text = app.help();
+    return result;
+  } catch (const CLI::CallForVersion& version) {
+    result.text = std::string(version.what()) + "\n";
+    return result;
+  } catch (const CLI::ParseError& error) {
+    throw ConfigError(error.what());
+  }
+  refuse_extras(app);
+  for (const auto* command : app.get_subcommands()) refuse_extras(*command);
+  if (run.parsed()) {
+    result.command = run.count(kDryRunOption) != 0 ? Command::DryRun : Command::Run;
+    result.machine = machine_from_options(GivenOptions(run));
+  } else if (devices.parsed()) {
+    result.text = markdown ? reference_as_markdown() : describe_devices(device_type);
+  } else if (check.parsed()) {
+    result.command = Command::Check;
+  } else {
+    throw ConfigError("expected a command: run, devices or check (see ringlet --help)");
+  }
+  return result;
+}
+
+}  // namespace ringlet

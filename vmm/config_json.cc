@@ -1,0 +1,217 @@
+// The machine as JSON: reading and printing.
+#include "vmm/config_json.h"
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <set>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "kvm/error.h"
+
+namespace ringlet {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// Watches the parser's events for a key that an object has twice, which the finished document
+/// would hide.
+class DuplicateKeys {
+ public:
+  explicit DuplicateKeys(const std::string& file) : file_(file) {}
+
+  bool operator()(int /*depth*/, Json::parse_event_t event, Json& parsed) {
+    using enum Json::parse_event_t;
+    switch (event) {
+      case object_start:
+      case array_start:
+        levels_.push_back({.array = event == array_start, .index = 0, .key = {}, .keys = {}});
+        break;
+      case object_end:
+      case array_end:
+        levels_.pop_back();
+        next_element();
+        break;
+      case value: next_element(); break;
+      case key:
+        levels_.back().key = parsed.get<std::string>();
+        if (!levels_.back().keys.insert(levels_.back().key).second) {
+          throw ConfigError(fmt::format("{}: {}: given twice", file_, path()));
+        }
+        break;
+    }
+    return true;
+  }
+
+ private:
+  struct Level {
+    bool array;
+    size_t index;
+    std::string key;
+    std::set<std::string> keys;
+  };
+
+  void next_element() {
+    if (!levels_.empty() && levels_.back().array) ++levels_.back().index;
+  }
+  std::string path() const {
+    std::string path;
+    for (const auto& level : levels_) {
+      path +=
+          level.array ? fmt::format("[{}]", level.index) : (path.empty() ? "" : ".") + level.key;
+    }
+    return path;
+  }
+
+  const std::string& file_;
+  std::vector<Level> levels_;
+};
+
+/// A JSON value for a message.
+std::string shown(const Json& value) {
+  if (value.is_object()) return "an object";
+  if (value.is_array()) return "an array";
+  if (value.is_string()) return in_quotes(value.get_ref<const std::string&>());
+  return value.dump();
+}
+
+OptionValue value_from_json(const OptionSpec& spec, const Json& value, const std::string& where) {
+  if (value.is_boolean()) return convert_option(spec, value.get<bool>(), where);
+  if (value.is_number_unsigned()) return convert_option(spec, value.get<uint64_t>(), where);
+  if (value.is_string()) return convert_option(spec, value.get<std::string>(), where);
+  throw ConfigError(
+      fmt::format("{}: expected {}, got {}", where, option_expected(spec), shown(value)));
+}
+
+const Json& expect(const Json& value, bool is_right, std::string_view where,
+                   std::string_view what) {
+  if (is_right) return value;
+  throw ConfigError(fmt::format("{}: expected {}, got {}", where, what, shown(value)));
+}
+
+/// Sets the option called `key` from its value. `where` is the object's path with a final
+/// separator.
+template <typename Config>
+void set_option(std::span<const Option<Config>> table, Config& config, const std::string& where,
+                const std::string& key, const Json& value) {
+  for (const auto& row : table) {
+    if (row.spec.name != key) continue;
+    row.set(config, value_from_json(row.spec, value, where + key));
+    return;
+  }
+  std::vector<std::string_view> names{"cpuid", "devices", "type"};
+  for (const auto& row : table) names.push_back(row.spec.name);
+  throw ConfigError(fmt::format("{}{}: unknown key{}", where, key, did_you_mean(key, names)));
+}
+
+DeviceConfig device_from_json(const Json& json, const std::string& where) {
+  expect(json, json.is_object(), where, "an object");
+  const auto found = json.find("type");
+  const std::string name =
+      found != json.end() && found->is_string() ? found->get<std::string>() : "";
+  std::optional<DeviceConfig> device;
+  std::vector<std::string_view> names;
+  for_each_device_type([&]<typename Config>(const DeviceType<Config>& type) {
+    names.push_back(type.name);
+    if (type.name != name) return;
+    Config config{};
+    for (const auto& [key, value] : json.items()) {
+      if (key != "type") set_option(type.options, config, where + ".", key, value);
+    }
+    device = std::move(config);
+  });
+  if (device) return *device;
+  throw ConfigError(fmt::format("{}.type: expected {}, got {}", where, fmt::join(names, " or "),
+                                found == json.end() ? "nothing" : shown(*found)));
+}
+
+void read_machine(const Json& json, const std::string& file, MachineConfig& config) {
+  const std::string prefix = file + ": ";
+  expect(json, json.is_object(), file, "an object");
+  for (const auto& [key, value] : json.items()) {
+    if (key == "cpuid") {
+      expect(value, value.is_array(), prefix + key, "an array");
+      for (const auto& change : value) {
+        expect(change, change.is_string(), prefix + key, R"(text like "avx512f=off")");
+        config.cpuid.push_back(parse_cpuid_change(change.get_ref<const std::string&>()));
+      }
+    } else if (key == "devices") {
+      expect(value, value.is_array(), prefix + key, "an array");
+      for (size_t i = 0; i < value.size(); ++i) {
+        config.devices.push_back(device_from_json(value[i], prefix + device_path(i)));
+      }
+    } else {
+      set_option<MachineConfig>(kMachineOptions, config, prefix, key, value);
+    }
+  }
+}
+
+template <typename Config>
+void print_options(std::span<const Option<Config>> table, const Config& config, Json& json) {
+  for (const auto& row : table) {
+    const auto value = row.get(config);
+    const auto name = std::string(row.spec.name);
+    if (std::holds_alternative<std::monostate>(value)) continue;
+    if (const auto* flag = std::get_if<bool>(&value)) {
+      json[name] = *flag;
+    } else if (const auto* number = std::get_if<uint64_t>(&value);
+               number != nullptr && !option_has_unit(row.spec)) {
+      json[name] = *number;
+    } else {
+      json[name] = print_option(row.spec, value);
+    }
+  }
+}
+
+}  // namespace
+
+MachineConfig machine_from_json(std::string_view text, const std::string& name) {
+  MachineConfig config;
+  try {
+    read_machine(Json::parse(text, DuplicateKeys(name)), name, config);
+  } catch (const Json::exception& error) {
+    // "[json.exception.parse_error.101] parse error at line 2, column 3: ..."
+    const std::string_view what = error.what();
+    throw ConfigError(fmt::format("{}: {}", name, what.substr(what.find("] ") + 2)));
+  }
+  return config;
+}
+
+MachineConfig machine_from_file(const std::string& path) {
+  constexpr std::streamsize kMaxSize = 1 << 20;  // far above what a machine needs
+  errno = 0;                                     // a stream tells no reason of its own
+  std::ifstream file(path, std::ios::binary);
+  std::string text(static_cast<size_t>(kMaxSize), '\0');
+  file.read(text.data(), kMaxSize);
+  if (!file.eof()) {
+    throw ConfigError(fmt::format(
+        "{}: {}", path, errno != 0 ? std::strerror(errno) : "expected at most 1 MiB of JSON"));
+  }
+  text.resize(static_cast<size_t>(file.gcount()));
+  return machine_from_json(text, path);
+}
+
+std::string machine_to_json(const MachineConfig& config) {
+  Json json = Json::object();
+  print_options<MachineConfig>(kMachineOptions, config, json);
+  if (!config.cpuid.empty()) {
+    for (const auto& change : config.cpuid) json["cpuid"].push_back(to_string(change));
+  }
+  json["devices"] = Json::array();
+  for (const auto& device : config.devices) {
+    visit_device(device, [&](const auto& type, const auto& options) {
+      Json entry = {{"type", std::string(type.name)}};
+      print_options(type.options, options, entry);
+      json["devices"].push_back(std::move(entry));
+    });
+  }
+  try {
+    return json.dump(2) + "\n";
+  } catch (const Json::exception&) {
+    throw ConfigError("a text of this machine is not UTF-8 and cannot be printed as JSON");
+  }
+}
+
+}  // namespace ringlet

@@ -36,17 +36,14 @@ void put(char c) {
 
 void Argument::print() const {
   switch (kind_) {
-    case Kind::Text:
-      return put_text(text_);
-    case Kind::Character:
-      return put(static_cast<char>(number_));
-    case Kind::Hex:
-      return put_number(number_, 16, digits_);
+    case Kind::Text: return put_text(text_);
+    case Kind::Character: return put(static_cast<char>(number_));
+    case Kind::Hex: return put_number(number_, 16, digits_);
     case Kind::Decimal:
       if (negative_) {
         put('-');
       }
-      return put_number(number_, 10, 1);
+      return put_number(number_, 10, digits_);
   }
 }
 

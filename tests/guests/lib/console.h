@@ -18,6 +18,15 @@ constexpr Hex hex(uint64_t value, int digits = 1) {
   return {value, digits};
 }
 
+// A number in base 10 with at least `digits` digits.
+struct Padded {
+  uint64_t value;
+  int digits;
+};
+constexpr Padded padded(uint64_t value, int digits) {
+  return {value, digits};
+}
+
 // One value for print(): text, a character or a number.
 class Argument {
  public:
@@ -25,6 +34,7 @@ class Argument {
   Argument(const char* text) : text_(text), kind_(Kind::Text) {}
   Argument(char c) : number_(static_cast<uint8_t>(c)), kind_(Kind::Character) {}
   Argument(Hex number) : number_(number.value), digits_(number.digits), kind_(Kind::Hex) {}
+  Argument(Padded number) : number_(number.value), digits_(number.digits), kind_(Kind::Decimal) {}
   Argument(std::integral auto number)
       : number_(number < 0 ? uint64_t{0} - static_cast<uint64_t>(number)
                            : static_cast<uint64_t>(number)),

@@ -170,20 +170,22 @@ bool IrqRouter::route(Gsi gsi, const MsiMessage& message) noexcept {
 
 bool IrqRouter::publish() noexcept {
   // KVM takes the table as a whole. 15 to 30 us, and no vCPU is stopped.
-  KernelTable<kvm_irq_routing, kvm_irq_routing_entry> table(kPinRoutes + slots_.size());
+  const auto routed =
+      std::ranges::count_if(slots_, [](const Slot& s) { return s.message.has_value(); });
+  KvmTable<KvmTableHead, kvm_irq_routing_entry> table(kPinRoutes + static_cast<size_t>(routed));
   const auto entries = table.entries();
-  uint32_t& count = table->nr;
+  size_t next = 0;
   for (uint32_t pin = 0; pin < kPicPins; ++pin) {
     const uint32_t chip = pin < kPinsPerPic ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE;
-    entries[count++] = pin_route(pin, chip, pin % kPinsPerPic);
+    entries[next++] = pin_route(pin, chip, pin % kPinsPerPic);
   }
   for (uint32_t pin = 0; pin < kIoapicPins; ++pin) {
-    entries[count++] = pin_route(pin, KVM_IRQCHIP_IOAPIC, pin);
+    entries[next++] = pin_route(pin, KVM_IRQCHIP_IOAPIC, pin);
   }
   for (uint32_t i = 0; i < slots_.size(); ++i) {
-    if (slots_[i].message) entries[count++] = msi_route(kIoapicPins + i, *slots_[i].message);
+    if (slots_[i].message) entries[next++] = msi_route(kIoapicPins + i, *slots_[i].message);
   }
-  return kvm_ioctl(vm_.fd(), KVM_SET_GSI_ROUTING, table.get()) == 0;
+  return kvm_ioctl(vm_.fd(), kSetGsiRouting, table.get()) == 0;
 }
 
 std::unique_ptr<MsiVector> IrqRouter::make_msi() {

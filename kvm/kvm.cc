@@ -53,10 +53,9 @@ std::string explain_refusal(const std::string& path, int error) {
 }
 
 CpuidTable get_supported_cpuid(int fd) {
-  KernelTable<kvm_cpuid2, kvm_cpuid_entry2> table(kMaxCpuidEntries);
-  table->nent = kMaxCpuidEntries;
-  check(kvm_ioctl(fd, KVM_GET_SUPPORTED_CPUID, table.get()), "KVM_GET_SUPPORTED_CPUID");
-  const auto entries = table.entries().first(table->nent);
+  KvmTable<KvmTableHead, kvm_cpuid_entry2> table(kMaxCpuidEntries);
+  check(kvm_ioctl(fd, kGetSupportedCpuid, table.get()), "KVM_GET_SUPPORTED_CPUID");
+  const auto entries = table.entries();
   return {entries.begin(), entries.end()};
 }
 
@@ -82,15 +81,14 @@ int Kvm::extension(long capability) const noexcept {
 }
 
 std::vector<uint32_t> Kvm::msr_indices() const {
-  kvm_msr_list count{};
+  KvmListHead count{};
   // Too small a list is refused with E2BIG and told the right size.
-  if (kvm_ioctl(fd(), KVM_GET_MSR_INDEX_LIST, &count) < 0 && errno != E2BIG) {
+  if (kvm_ioctl(fd(), kGetMsrIndexList, &count) < 0 && errno != E2BIG) {
     throw_errno("KVM_GET_MSR_INDEX_LIST");
   }
-  KernelTable<kvm_msr_list, uint32_t> list(count.nmsrs);
-  list->nmsrs = count.nmsrs;
-  check(kvm_ioctl(fd(), KVM_GET_MSR_INDEX_LIST, list.get()), "KVM_GET_MSR_INDEX_LIST");
-  const auto indices = list.entries().first(list->nmsrs);
+  KvmTable<KvmListHead, uint32_t> list(count.count);
+  check(kvm_ioctl(fd(), kGetMsrIndexList, list.get()), "KVM_GET_MSR_INDEX_LIST");
+  const auto indices = list.entries();
   return {indices.begin(), indices.end()};
 }
 

@@ -116,18 +116,16 @@ Vcpu::Vcpu(const Vm& vm, uint32_t id)
 }
 
 void Vcpu::set_cpuid(const CpuidTable& table) {
-  KernelTable<kvm_cpuid2, kvm_cpuid_entry2> cpuid(table.size());
-  cpuid->nent = static_cast<uint32_t>(table.size());
+  KvmTable<KvmTableHead, kvm_cpuid_entry2> cpuid(table.size());
   std::ranges::copy(table, cpuid.entries().begin());
-  check(kvm_ioctl(fd_.get(), KVM_SET_CPUID2, cpuid.get()), "KVM_SET_CPUID2");
+  check(kvm_ioctl(fd_.get(), kSetCpuid2, cpuid.get()), "KVM_SET_CPUID2");
 }
 
 CpuidTable Vcpu::cpuid() const {
   constexpr uint32_t kMaxEntries = 256;  // KVM_MAX_CPUID_ENTRIES
-  KernelTable<kvm_cpuid2, kvm_cpuid_entry2> cpuid(kMaxEntries);
-  cpuid->nent = kMaxEntries;
-  check(kvm_ioctl(fd_.get(), KVM_GET_CPUID2, cpuid.get()), "KVM_GET_CPUID2");
-  const auto entries = cpuid.entries().first(cpuid->nent);
+  KvmTable<KvmTableHead, kvm_cpuid_entry2> cpuid(kMaxEntries);
+  check(kvm_ioctl(fd_.get(), kGetCpuid2, cpuid.get()), "KVM_GET_CPUID2");
+  const auto entries = cpuid.entries();
   return {entries.begin(), entries.end()};
 }
 

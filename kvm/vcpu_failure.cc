@@ -27,12 +27,9 @@ std::string describe(const VcpuExit& exit) {
       return fmt::format("the processor refused to enter the guest, reason {:#x}", exit.detail);
     case HostError:
       return fmt::format("KVM_RUN failed: {}", std::strerror(static_cast<int>(exit.detail)));
-    case Shutdown:
-      return "triple fault";
-    case Unexpected:
-      return fmt::format("unexpected exit, reason {}", exit.detail);
-    default:
-      return "stopped";
+    case Shutdown: return "triple fault";
+    case Unexpected: return fmt::format("unexpected exit, reason {}", exit.detail);
+    default: return "stopped";
   }
 }
 

@@ -29,14 +29,13 @@ void set(int vcpu, unsigned long request, const State& state, const char* what) 
 /// One KVM_GET_MSRS or KVM_SET_MSRS for all of `msrs`, which it updates. Returns how many KVM did
 /// before it came to one that it refuses.
 size_t transfer_msrs(int vcpu, unsigned long request, std::span<Msr> msrs) {
-  KernelTable<kvm_msrs, kvm_msr_entry> table(msrs.size());
-  table->nmsrs = static_cast<uint32_t>(msrs.size());
+  KvmTable<KvmTableHead, kvm_msr_entry> table(msrs.size());
   for (size_t i = 0; i < msrs.size(); ++i) {
     table.entries()[i].index = msrs[i].index;
     table.entries()[i].data = msrs[i].value;
   }
   const int done = check(kvm_ioctl(vcpu, request, table.get()),
-                         request == KVM_GET_MSRS ? "KVM_GET_MSRS" : "KVM_SET_MSRS");
+                         request == kGetMsrs ? "KVM_GET_MSRS" : "KVM_SET_MSRS");
   for (size_t i = 0; i < msrs.size(); ++i) msrs[i].value = table.entries()[i].data;
   return static_cast<size_t>(done);
 }
@@ -122,7 +121,7 @@ std::optional<std::vector<std::byte>> fit_xsave(std::span<const std::byte> saved
 std::vector<Msr> Vcpu::read_msrs() const {
   std::vector<Msr> msrs;
   for (const uint32_t index : vm_.kvm().msr_indices()) msrs.push_back({.index = index, .value = 0});
-  const std::vector<Msr> refused = transfer_all(fd_.get(), KVM_GET_MSRS, msrs);
+  const std::vector<Msr> refused = transfer_all(fd_.get(), kGetMsrs, msrs);
   std::erase_if(msrs, [&](const Msr& msr) {
     return std::ranges::find(refused, msr.index, &Msr::index) != refused.end();
   });
@@ -134,9 +133,9 @@ std::vector<RefusedMsr> Vcpu::write_msrs(std::vector<Msr> msrs) {
   std::stable_partition(msrs.begin(), msrs.end(),
                         [](const Msr& msr) { return msr.index != kTscDeadline; });
   std::vector<RefusedMsr> report;
-  for (const Msr& refused : transfer_all(fd_.get(), KVM_SET_MSRS, msrs)) {
+  for (const Msr& refused : transfer_all(fd_.get(), kSetMsrs, msrs)) {
     Msr current{.index = refused.index, .value = 0};
-    const bool readable = transfer_msrs(fd_.get(), KVM_GET_MSRS, std::span(&current, 1)) == 1;
+    const bool readable = transfer_msrs(fd_.get(), kGetMsrs, std::span(&current, 1)) == 1;
     if (readable && current.value == refused.value) continue;
     report.push_back({.index = refused.index,
                       .wanted = refused.value,
@@ -157,9 +156,8 @@ VcpuState Vcpu::save() const {
     get(vcpu, KVM_GET_FPU, state.fpu, "KVM_GET_FPU");
   } else {
     state.xsave.resize(vm_.xsave_size());
-    const bool large = vm_.xsave_size() > sizeof(kvm_xsave);
-    check(kvm_ioctl(vcpu, large ? KVM_GET_XSAVE2 : KVM_GET_XSAVE, state.xsave.data()),
-          "KVM_GET_XSAVE");
+    const bool large = vm_.xsave_size() > sizeof(KvmXsaveHead);
+    check(kvm_ioctl(vcpu, large ? kGetXsave2 : kGetXsave, state.xsave.data()), "KVM_GET_XSAVE");
   }
   if (vm_.kvm().extension(KVM_CAP_XCRS) > 0) {
     get(vcpu, KVM_GET_XCRS, state.xcrs, "KVM_GET_XCRS");
@@ -201,7 +199,7 @@ void Vcpu::restore_fpu(const VcpuState& state) {
         "the saved guest uses processor state of {} bytes (XSAVE); this host has room for {}",
         state.xsave.size(), vm_.xsave_size()));
   }
-  check(kvm_ioctl(fd_.get(), KVM_SET_XSAVE, area->data()), "KVM_SET_XSAVE");
+  check(kvm_ioctl(fd_.get(), kSetXsave, area->data()), "KVM_SET_XSAVE");
 }
 
 std::vector<RefusedMsr> Vcpu::restore(const VcpuState& state) {

@@ -21,7 +21,7 @@ constexpr uint64_t kPage = 4096;
 size_t get_xsave_size(int vm) {
   if (kvm_ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE) <= 0) return 0;
   const int size = kvm_ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2);
-  return std::max(sizeof(kvm_xsave), static_cast<size_t>(std::max(size, 0)));
+  return std::max(sizeof(KvmXsaveHead), static_cast<size_t>(std::max(size, 0)));
 }
 
 kvm_ioeventfd describe_doorbell(GuestAddr address, int eventfd) {

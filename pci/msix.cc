@@ -194,6 +194,7 @@ void Msix::update(Entry& entry, bool message_changed) noexcept {
   const bool effective = enabled() && !function_masked_ && !entry.masked;
   if (effective && (!entry.attached || message_changed)) {
     entry.attached = entry.host->attach(entry.message);
+    if (!entry.attached) entry.host->detach();  // from the message before
   } else if (!effective && entry.attached) {
     entry.host->detach();
     entry.attached = false;

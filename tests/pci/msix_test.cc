@@ -159,6 +159,18 @@ TEST_CASE("a vector whose message the host refuses stays pending and is tried ag
   CHECK(f.interrupts.msi[0]->take_delivered() == std::vector{kMessage});
 }
 
+TEST_CASE("a vector whose new message the host refuses does not deliver the old one") {
+  Fixture f;
+  f.control(kEnable);
+  f.msix.vector_fd(0);
+  f.program(0, kMessage);
+  f.interrupts.msi[0]->refuse = true;
+  write_as<uint32_t>(f.table, 8, 0x4099);
+  f.signal(0);
+  CHECK(f.interrupts.msi[0]->take_delivered().empty());
+  CHECK(read_as<uint64_t>(f.pba, 0) == 1);
+}
+
 TEST_CASE("a vector delivers only while enabled, and neither it nor the function is masked") {
   Fixture f;
   f.msix.vector_fd(0);

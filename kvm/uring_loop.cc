@@ -1,0 +1,252 @@
+// The I/O loop on io_uring: its turns, its end, and the thread that runs it.
+#include "kvm/uring_loop.h"
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cerrno>
+#include <chrono>
+#include <system_error>
+#include <utility>
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+
+#include "kvm/error.h"
+
+namespace ringlet {
+namespace {
+
+constexpr uint64_t kNsPerSecond = 1'000'000'000;
+/// How long a drain waits for something to complete before it cancels again.
+constexpr uint64_t kDrainPatienceNs = 50'000'000;
+/// How long to leave a kernel alone that has no memory for our requests.
+constexpr std::chrono::milliseconds kRefusedPause{1};
+
+}  // namespace
+
+UringLoop::UringLoop(const UringOptions& options) : ring_(options) {
+  timespecs_.resize(ring_.ring().sq.ring_entries);
+  for (uint32_t slot = ring_.files(); slot > 0; --slot) free_slots_.push_back(slot - 1);
+  wake_file_ = add_file(wake_fd_.fd());
+  if (!wake_file_) throw std::system_error(EMFILE, std::generic_category(), "io_uring file table");
+  poll(wake_file_, wake_);
+}
+
+UringLoop::~UringLoop() {
+  assert(state_ == State::SettingUp || state_ == State::Finished);
+}
+
+bool UringLoop::on_loop() const {
+  const bool owned = state_ == State::Running || state_ == State::Draining;
+  return !owned || thread_ == std::this_thread::get_id();
+}
+
+// Submits what there is; with `sleep`, waits for a completion.
+void UringLoop::enter(bool sleep) {
+  ++enters_;
+  const int result = sleep ? io_uring_submit_and_wait(&ring_.ring(), 1)
+                           : io_uring_submit_and_get_events(&ring_.ring());
+  if (result >= 0 || result == -EINTR) return;
+  // EBUSY: too many completions wait; the next turn takes them. What was not submitted stays in
+  // the queue and goes with the next call.
+  if (result == -EBUSY) return;
+  if (log_limit_.allow()) log_error("io_uring_enter: error {}", -result);
+  std::this_thread::sleep_for(kRefusedPause);
+}
+
+// Whether a system call would bring anything: requests to submit, or completions that the kernel
+// shows only to a thread that enters it.
+bool UringLoop::has_business_with_kernel() {
+  const io_uring& ring = ring_.ring();
+  return io_uring_sq_ready(&ring) > 0 ||
+         (IO_URING_READ_ONCE(*ring.sq.kflags) & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN)) != 0;
+}
+
+// ---- The loop ----------------------------------------------------------------------------------
+
+void UringLoop::run() noexcept {
+  assert(state_ == State::SettingUp);
+  thread_ = std::this_thread::get_id();
+  ring_.enable();
+  state_ = State::Running;
+  while (!stop_.load(std::memory_order_acquire)) turn();
+  drain();
+  state_ = State::Finished;
+}
+
+void UringLoop::turn() {
+  ++turns_;
+  run_posted();
+  hand_out_completions();
+  TaskList batch_end = std::exchange(deferred_, TaskList{});
+  while (Task* const task = batch_end.pop()) task->run();
+  if (!backlog_.empty()) move_backlog();
+  if (may_sleep()) {
+    enter(true);  // the common case: one system call submits everything and sleeps
+    const std::lock_guard lock(mutex_);
+    sleeping_ = false;
+  } else if (has_business_with_kernel()) {
+    enter(false);
+  }
+}
+
+// Only the tasks that wait now: one that posts itself again gets its next turn later.
+void UringLoop::run_posted() noexcept {
+  std::unique_lock lock(mutex_);
+  has_posted_.store(false, std::memory_order_relaxed);
+  assert(running_.empty());
+  running_ = std::exchange(posted_, TaskList{});
+  while (Task* const task = running_.pop()) {
+    lock.unlock();
+    task->run();
+    lock.lock();
+  }
+}
+
+void UringLoop::hand_out_completions() {
+  // No more than there are now, so that posted and deferred work gets its turn.
+  for (unsigned left = io_uring_cq_ready(&ring_.ring()); left > 0; --left) {
+    io_uring_cqe* cqe = nullptr;
+    if (io_uring_peek_cqe(&ring_.ring(), &cqe) != 0) return;
+    const io_uring_cqe copy = *cqe;
+    io_uring_cqe_seen(&ring_.ring(), cqe);
+    if (has_posted_.load(std::memory_order_acquire)) run_posted();
+    hand_out(copy.user_data, copy.res, (copy.flags & IORING_CQE_F_MORE) != 0);
+  }
+}
+
+void UringLoop::hand_out(uint64_t user_data, int32_t result, bool more) {
+  if (user_data == kNobody) return;
+  if ((user_data & 1) != 0) return hand_out_poll(static_cast<size_t>(user_data >> 1), result, more);
+  Completion* const done = reinterpret_cast<Completion*>(static_cast<uintptr_t>(user_data));
+  --in_flight_;
+  if (!features().cancel_any) under_way_.erase(done);
+  done->completed(result, false);
+}
+
+// The kernel may end a multishot poll without an error, for instance when completions overflow.
+void UringLoop::hand_out_poll(size_t poll, int32_t result, bool more) {
+  Completion& done = *polls_[poll].done;
+  if (more) return done.completed(result, true);
+  if (result >= 0) {
+    if (polls_[poll].cancelled || state_ == State::Draining) {
+      result = -ECANCELED;
+    } else if (!polls_[poll].file) {
+      result = -EBADF;
+    } else {
+      arm(poll);
+      return done.completed(result, true);
+    }
+  }
+  polls_[poll] = Poll{};
+  --in_flight_;
+  done.completed(result, false);
+}
+
+// True when there is nothing left to do here; from then on post() wakes us.
+bool UringLoop::may_sleep() noexcept {
+  if (!deferred_.empty() || !backlog_.empty() || !refused_.empty()) return false;
+  if (io_uring_cq_ready(&ring_.ring()) > 0) return false;
+  const std::lock_guard lock(mutex_);
+  if (!posted_.empty() || stop_.load(std::memory_order_relaxed)) return false;
+  sleeping_ = true;
+  return true;
+}
+
+void UringLoop::defer(Task& task) noexcept {
+  assert(on_loop());
+  deferred_.push(task);
+}
+
+void UringLoop::post(Task& task) noexcept {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!posted_.push(task)) return;
+    has_posted_.store(true, std::memory_order_release);
+    if (!std::exchange(sleeping_, false)) return;
+  }
+  wake_fd_.signal();
+}
+
+void UringLoop::stop() noexcept {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_.store(true, std::memory_order_release);
+    if (!std::exchange(sleeping_, false)) return;
+  }
+  wake_fd_.signal();
+}
+
+uint64_t UringLoop::now_ns() const noexcept {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * kNsPerSecond + static_cast<uint64_t>(now.tv_nsec);
+}
+
+// ---- The end -----------------------------------------------------------------------------------
+
+void UringLoop::drain() {
+  state_ = State::Draining;
+  while (true) {
+    run_posted();
+    hand_out_refused();
+    hand_out_completions();
+    TaskList batch_end = std::exchange(deferred_, TaskList{});
+    while (Task* const task = batch_end.pop()) task->run();
+    if (!refused_.empty() || !deferred_.empty()) continue;
+    if (in_flight_ == 0) break;
+    cancel_everything();
+    move_backlog();
+    // What cannot be cancelled, such as a disk's I/O, ends in its own time. Something may also
+    // have slipped past the cancelling while it changed hands in the kernel: ask again.
+    __kernel_timespec patience{.tv_sec = 0, .tv_nsec = kDrainPatienceNs};
+    io_uring_cqe* cqe = nullptr;
+    ++enters_;
+    io_uring_submit_and_wait_timeout(&ring_.ring(), &cqe, 1, &patience, nullptr);
+  }
+  if (io_uring_sq_ready(&ring_.ring()) > 0) enter(false);  // the last signals
+}
+
+void UringLoop::hand_out_refused() {
+  for (Completion* const done : std::exchange(refused_, {})) done->completed(-ECANCELED, false);
+}
+
+void UringLoop::cancel_everything() {
+  if (features().cancel_any) {
+    return put_cancel(0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
+  }
+  for (size_t poll = 0; poll < polls_.size(); ++poll) {
+    if (polls_[poll].done != nullptr) put_cancel(user_data_of_poll(poll), 0);
+  }
+  for (const Completion* const done : under_way_) put_cancel(user_data_of(*done), 0);
+}
+
+IoThread::IoThread(UringLoop& loop, const std::string& name) : loop_(loop) {
+  // Signals are for the main thread, except those that tell of a fault of the thread itself. A
+  // thread starts with its maker's mask.
+  sigset_t for_main;
+  sigset_t before;
+  sigfillset(&for_main);
+  for (const int fault : {SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGTRAP, SIGABRT, SIGSYS}) {
+    sigdelset(&for_main, fault);
+  }
+  pthread_sigmask(SIG_SETMASK, &for_main, &before);
+  try {
+    thread_ = std::thread([&loop] { loop.run(); });
+  } catch (...) {
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    throw;
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  pthread_setname_np(thread_.native_handle(), name.c_str());
+}
+
+IoThread::~IoThread() {
+  loop_.stop();
+  thread_.join();
+}
+
+}  // namespace ringlet

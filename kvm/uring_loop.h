@@ -1,0 +1,149 @@
+// The I/O loop on io_uring, and the thread that runs it.
+//
+// Data structures that a request touches: the ring's own entry, the caller's Completion and
+// buffers, nothing else; nothing is allocated for one. The Completion's address is the entry's
+// user_data. A multishot poll's is the number of its record instead (the lowest bit tells), as
+// the kernel may end it early and it is then armed again.
+//
+// End of life: stop() makes run() cancel what is under way and return when all of it has
+// completed. Only then may devices, buffers and guest memory go. A request that is submitted
+// meanwhile completes with -ECANCELED, so nobody may try again after that error.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_set>
+#include <vector>
+
+#include "kvm/fd.h"
+#include "kvm/io_loop.h"
+#include "kvm/log.h"
+#include "kvm/uring_setup.h"
+
+namespace ringlet {
+
+class UringLoop final : public IoLoop {
+ public:
+  /// Throws std::system_error when the host gives no io_uring or no descriptors.
+  explicit UringLoop(const UringOptions& options = {});
+  /// run() has returned, or was never called.
+  ~UringLoop() override;
+
+  /// Serves until stop(), then drains. Once in a loop's life, on the thread that owns it from now.
+  void run() noexcept;
+  /// Makes run() drain and return, also when it starts only later. Any thread.
+  void stop() noexcept;
+
+  const UringFeatures& features() const { return ring_.features(); }
+  /// Turns of the loop and system calls made so far. On the loop, or after run().
+  uint64_t turns() const { return turns_; }
+  uint64_t enters() const { return enters_; }
+
+  IoFile add_file(int fd) noexcept override;
+  void remove_file(IoFile file) noexcept override;
+  void readv(IoFile file, std::span<const iovec> parts, uint64_t offset,
+             Completion& done) noexcept override;
+  void writev(IoFile file, std::span<const iovec> parts, uint64_t offset, bool sync,
+              Completion& done) noexcept override;
+  void flush(IoFile file, Completion& done) noexcept override;
+  void allocate(IoFile file, int mode, uint64_t offset, uint64_t length,
+                Completion& done) noexcept override;
+  void poll(IoFile file, Completion& done) noexcept override;
+  void poll_once(IoFile file, Completion& done) noexcept override;
+  void timeout(uint64_t ns, Completion& done) noexcept override;
+  void cancel(Completion& done) noexcept override;
+  void signal(IoFile eventfd) noexcept override;
+  void defer(Task& task) noexcept override;
+  void post(Task& task) noexcept override;
+  uint64_t now_ns() const noexcept override;
+
+ private:
+  enum class State : uint8_t { SettingUp, Running, Draining, Finished };
+
+  /// A multishot poll. Free when `done` is null.
+  struct Poll {
+    Completion* done = nullptr;
+    IoFile file;
+    bool cancelled = false;
+  };
+  /// The wake-up eventfd is polled like any other; waking is all that it is for.
+  struct Wake final : Completion {
+    void completed(int32_t, bool) noexcept override {}
+  };
+
+  // user_data: nobody waits; a Completion's address; a poll's number.
+  static constexpr uint64_t kNobody = 0;
+  static uint64_t user_data_of(const Completion& done) {
+    static_assert(alignof(Completion) > 1);
+    return reinterpret_cast<uintptr_t>(&done);
+  }
+  static uint64_t user_data_of_poll(size_t poll) { return (static_cast<uint64_t>(poll) << 1) | 1; }
+
+  bool on_loop() const;
+  bool refuse(Completion& done);
+  void start(io_uring_sqe& sqe, IoFile file, Completion& done);
+  void start(io_uring_sqe& sqe, Completion& done);
+  void put(const io_uring_sqe& sqe);
+  io_uring_sqe* free_entry();
+  void fill(io_uring_sqe& entry, const io_uring_sqe& sqe);
+  void arm(size_t poll);
+  void put_cancel(uint64_t user_data, uint32_t flags);
+  void move_backlog();
+  void enter(bool sleep);
+
+  bool has_business_with_kernel();
+
+  void turn();
+  void run_posted() noexcept;
+  void hand_out_completions();
+  void hand_out(uint64_t user_data, int32_t result, bool more);
+  void hand_out_poll(size_t poll, int32_t result, bool more);
+  void hand_out_refused();
+  bool may_sleep() noexcept;
+  void drain();
+  void cancel_everything();
+
+  UringRing ring_;
+  EventFd wake_fd_;
+  IoFile wake_file_;
+  Wake wake_;
+  std::vector<__kernel_timespec> timespecs_;  // one per submission queue entry
+  std::vector<uint32_t> free_slots_;
+  std::vector<Poll> polls_;
+  std::vector<io_uring_sqe> backlog_;          // while the queue is full and the kernel unwilling
+  std::vector<Completion*> refused_;           // while draining
+  std::unordered_set<Completion*> under_way_;  // only where the kernel has no cancel-any
+  TaskList deferred_;
+  State state_ = State::SettingUp;
+  std::thread::id thread_;
+  uint64_t in_flight_ = 0;
+  uint64_t turns_ = 0;
+  uint64_t enters_ = 0;
+  LogLimit log_limit_;
+
+  std::atomic<bool> stop_ = false;
+  std::atomic<bool> has_posted_ = false;
+  std::mutex mutex_;  // guards what follows and the links of the tasks in these lists
+  TaskList posted_;
+  TaskList running_;
+  bool sleeping_ = false;
+};
+
+/// The thread that runs a loop. Ending it stops the loop and waits until that has drained.
+class IoThread {
+ public:
+  /// `name`: at most 15 characters, as the kernel shows them. Throws std::system_error.
+  IoThread(UringLoop& loop, const std::string& name);
+  ~IoThread();
+  IoThread(const IoThread&) = delete;
+  IoThread& operator=(const IoThread&) = delete;
+
+ private:
+  UringLoop& loop_;
+  std::thread thread_;
+};
+
+}  // namespace ringlet

@@ -1,6 +1,7 @@
 // Logging: one line a message, to stderr or a file, bounded, never in anyone's way.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -27,7 +28,8 @@ void log_flush(int timeout_ms) noexcept;
 /// True when a message of this level would be kept. Any thread, cheap.
 bool log_enabled(LogLevel level) noexcept;
 
-/// Queues one message. Any thread; never blocks; drops and counts when the queue is full.
+/// Queues one message, on one line: control characters and whatever is not ASCII are written as
+/// \xNN, and a long text is cut. Any thread; never blocks; drops and counts when the queue is full.
 void log_message(LogLevel level, std::string_view text) noexcept;
 
 template <typename... Args>
@@ -56,18 +58,21 @@ void log_error(fmt::format_string<Args...> format, Args&&... args) noexcept {
   log(LogLevel::Error, format, std::forward<Args>(args)...);
 }
 
-/// Lets the first `kBurst` of a kind of message through and then one each second's worth of
-/// attempts: what a guest can make us print is bounded. Any thread.
+/// Lets the first kBurst of a kind of message through and then one each kPauseMs: what a guest
+/// can make us print is bounded. Any thread.
 class LogLimit {
  public:
   /// True when the caller may log now.
   bool allow() noexcept;
+  /// The same at a given time, for tests.
+  bool allow_at(int64_t now_ms) noexcept;
 
- private:
   static constexpr unsigned kBurst = 3;
   static constexpr int64_t kPauseMs = 10'000;
-  unsigned used_ = 0;
-  int64_t next_ms_ = 0;
+
+ private:
+  std::atomic<unsigned> used_ = 0;
+  std::atomic<int64_t> next_ms_ = 0;
 };
 
 }  // namespace ringlet

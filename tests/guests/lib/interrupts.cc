@@ -69,13 +69,17 @@ void dispatch_interrupt(InterruptFrame* frame) {
   apic::end_of_interrupt();
 }
 
-void wait_for_interrupt(const InterruptCount& count, uint32_t seen, const char* what) {
-  apic::start_watchdog(what);
+void halt_until_raised(const InterruptCount& count, uint32_t seen) {
   in_ring0([&] {
     while (count.value() == seen) {
       asm volatile("sti; hlt; cli" : : : "memory");
     }
   });
+}
+
+void wait_for_interrupt(const InterruptCount& count, uint32_t seen, const char* what) {
+  apic::start_watchdog(what);
+  halt_until_raised(count, seen);
   apic::stop_watchdog();
 }
 

@@ -31,7 +31,10 @@ class InterruptCount {
   uint32_t count_ = 0;
 };
 
-// Halts until `count` differs from `seen`; fails the run when that takes more than half a minute.
+// Halts until `count` differs from `seen`.
+void halt_until_raised(const InterruptCount& count, uint32_t seen);
+
+// The same, but fails the run when that takes more than half a minute. Takes the APIC's timer.
 void wait_for_interrupt(const InterruptCount& count, uint32_t seen, const char* what);
 
 // Halts for good, with interrupts off.

@@ -13,14 +13,10 @@ namespace {
 
 const char* name(BlkStatus status) {
   switch (status) {
-    case BlkStatus::Ok:
-      return "OK";
-    case BlkStatus::IoError:
-      return "IOERR";
-    case BlkStatus::Unsupported:
-      return "UNSUPP";
-    case BlkStatus::NotWritten:
-      return "not written";
+    case BlkStatus::Ok: return "OK";
+    case BlkStatus::IoError: return "IOERR";
+    case BlkStatus::Unsupported: return "UNSUPP";
+    case BlkStatus::NotWritten: return "not written";
   }
   return "unknown";
 }

@@ -14,16 +14,11 @@ size_t probe_count = 0;
 
 const char* name(MemoryType type) {
   switch (type) {
-    case MemoryType::Ram:
-      return "RAM";
-    case MemoryType::Reserved:
-      return "reserved";
-    case MemoryType::Acpi:
-      return "ACPI";
-    case MemoryType::Nvs:
-      return "ACPI NVS";
-    case MemoryType::Unusable:
-      return "unusable";
+    case MemoryType::Ram: return "RAM";
+    case MemoryType::Reserved: return "reserved";
+    case MemoryType::Acpi: return "ACPI";
+    case MemoryType::Nvs: return "ACPI NVS";
+    case MemoryType::Unusable: return "unusable";
   }
   return "unknown";
 }

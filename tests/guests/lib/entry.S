@@ -1,4 +1,4 @@
-// Entry of every guest: from the PVH entry (32-bit, paging off) to C++ code in ring 3.
+// From any entry point to C++ code in ring 3, and the tables of the processor.
 //
 // Ring 0 is kept short on purpose: some hypervisors emulate it an instruction at a time. So the
 // page tables and the task state segment are laid out by the assembler, and the interrupt table is
@@ -6,57 +6,22 @@
 
 #include "lib/entry.h"
 
-#define XEN_ELFNOTE_PHYS32_ENTRY 18
-
 #define RFLAGS_IOPL3_IF 0x3202
 
 #define PAGE_USER_TABLE 0x07             /* present, writable, user */
 #define PAGE_USER_2M 0x87                /* the same, and a 2 MiB page */
 #define PAGE_USER_2M_UNCACHED 0x97
 
-  .section .note.pvh, "a", @note
-  .align 4
-  .long 2f - 1f
-  .long 4f - 3f
-  .long XEN_ELFNOTE_PHYS32_ENTRY
-1: .asciz "Xen"
-2: .align 4
-3: .quad pvh_start
-4: .align 4
-
   .text
-  .code32
-  .globl pvh_start
-pvh_start:                               // ebx: address of the start info
-  mov $0xff, %al                         // the 8259s may have been left on by firmware
-  out %al, $0x21
-  out %al, $0xa1
-  lgdt gdt_pointer
+  .code64
+// Ring 0, 64-bit, our page tables and GDT loaded. rdi: start info, rsi: boot_params.
+  .globl enter_ring3
+enter_ring3:
   mov $task_state, %eax                  // the descriptor's base is cut in three
   mov %ax, gdt + TASK_STATE + 2
   shr $16, %eax
   mov %al, gdt + TASK_STATE + 4
   mov %ah, gdt + TASK_STATE + 7
-  mov $CR4_PAE_FXSR, %eax
-  mov %eax, %cr4
-  mov $page_map, %eax
-  mov %eax, %cr3
-  mov $MSR_EFER, %ecx
-  rdmsr
-  or $EFER_LME, %eax
-  wrmsr
-  mov $CR0_PROTECTED_PAGING, %eax
-  mov %eax, %cr0
-  ljmp $KERNEL_CODE, $pvh_long_mode
-
-  .code64
-pvh_long_mode:
-  mov %ebx, %edi                         // first argument: start info
-  xor %esi, %esi                         // second argument: no boot_params
-  // Falls through.
-
-// Ring 0, 64-bit, our page tables and GDT loaded. rdi: start info, rsi: boot_params.
-enter_ring3:
   xor %eax, %eax
   mov %eax, %ds
   mov %eax, %es
@@ -75,9 +40,19 @@ enter_ring3:
   push $ring3_entry
   iretq
 
-// Ring 3: the stack is aligned as the ABI wants it at a call.
+// Ring 3. A bzImage is loaded without its .bss, so that must be cleared here.
 ring3_entry:
-  call guest_start
+  test %rsi, %rsi
+  jz 1f
+  mov %rdi, %rbx
+  mov $bss_start, %edi
+  mov $image_end, %ecx
+  sub %edi, %ecx
+  xor %eax, %eax
+  rep stosb
+  mov %rbx, %rdi
+1:
+  call guest_start                       // the stack is aligned as the ABI wants it
   ud2
 
   .data

@@ -1,8 +1,8 @@
 // What assembly code needs to enter long mode: control register values and segment selectors.
 #pragma once
 
-#define CR0_PROTECTED_PAGING 0x80000033  /* PG, NE, ET, MP, PE */
-#define CR4_PAE_FXSR 0x620               /* PAE, OSFXSR, OSXMMEXCPT */
+#define CR0_PROTECTED_PAGING 0x80000033 /* PG, NE, ET, MP, PE */
+#define CR4_PAE_FXSR 0x620              /* PAE, OSFXSR, OSXMMEXCPT */
 #define MSR_EFER 0xc0000080
 #define EFER_LME 0x100
 

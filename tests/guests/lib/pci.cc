@@ -55,23 +55,17 @@ uint32_t Function::read_bytes(uint16_t offset, size_t size) const {
   if (access_ == Access::Ecam) {
     const uint64_t at = ecam_base + (uint64_t{bdf_.value()} << 12) + offset;
     switch (size) {
-      case 1:
-        return mmio_read<uint8_t>(at);
-      case 2:
-        return mmio_read<uint16_t>(at);
-      default:
-        return mmio_read<uint32_t>(at);
+      case 1: return mmio_read<uint8_t>(at);
+      case 2: return mmio_read<uint16_t>(at);
+      default: return mmio_read<uint32_t>(at);
     }
   }
   port_out<uint32_t>(kAddressPort, kAddressEnable | bdf_.value() << 8 | (offset & 0xfcu));
   const auto port = static_cast<uint16_t>(kDataPort + (offset & 3));
   switch (size) {
-    case 1:
-      return port_in<uint8_t>(port);
-    case 2:
-      return port_in<uint16_t>(port);
-    default:
-      return port_in<uint32_t>(port);
+    case 1: return port_in<uint8_t>(port);
+    case 2: return port_in<uint16_t>(port);
+    default: return port_in<uint32_t>(port);
   }
 }
 
@@ -79,23 +73,17 @@ void Function::write_bytes(uint16_t offset, size_t size, uint32_t value) const {
   if (access_ == Access::Ecam) {
     const uint64_t at = ecam_base + (uint64_t{bdf_.value()} << 12) + offset;
     switch (size) {
-      case 1:
-        return mmio_write<uint8_t>(at, static_cast<uint8_t>(value));
-      case 2:
-        return mmio_write<uint16_t>(at, static_cast<uint16_t>(value));
-      default:
-        return mmio_write<uint32_t>(at, value);
+      case 1: return mmio_write<uint8_t>(at, static_cast<uint8_t>(value));
+      case 2: return mmio_write<uint16_t>(at, static_cast<uint16_t>(value));
+      default: return mmio_write<uint32_t>(at, value);
     }
   }
   port_out<uint32_t>(kAddressPort, kAddressEnable | bdf_.value() << 8 | (offset & 0xfcu));
   const auto port = static_cast<uint16_t>(kDataPort + (offset & 3));
   switch (size) {
-    case 1:
-      return port_out<uint8_t>(port, static_cast<uint8_t>(value));
-    case 2:
-      return port_out<uint16_t>(port, static_cast<uint16_t>(value));
-    default:
-      return port_out<uint32_t>(port, value);
+    case 1: return port_out<uint8_t>(port, static_cast<uint8_t>(value));
+    case 2: return port_out<uint16_t>(port, static_cast<uint16_t>(value));
+    default: return port_out<uint32_t>(port, value);
   }
 }
 

@@ -1,5 +1,6 @@
 // First C++ code of a guest, in ring 3: readies the library, then calls the guest's own main.
 #include "lib/apic.h"
+#include "lib/boot_params.h"
 #include "lib/console.h"
 #include "lib/guest.h"
 #include "lib/interrupts.h"
@@ -7,9 +8,12 @@
 
 namespace guest {
 
-extern "C" [[noreturn]] void guest_start(uint64_t start_info_address) {
+extern "C" [[noreturn]] void guest_start(uint64_t start_info_address,
+                                         uint64_t boot_params_address) {
   set_up_interrupts();
-  if (start_info_address != 0) {
+  if (boot_params_address != 0) {
+    read_boot_params(boot_params_address);
+  } else {
     read_start_info(start_info_address);
   }
   apic::enable();

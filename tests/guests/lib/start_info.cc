@@ -73,18 +73,32 @@ const StartInfo& start_info() {
   return info;
 }
 
+void keep_command_line(uint64_t address) {
+  const Text line{reinterpret_cast<const char*>(address)};
+  expect(line.size <= kMaxCommandLine, "command line of {} bytes", line.size);
+  memcpy(command_line, line.data, line.size);
+  info.command_line = {command_line, line.size};
+}
+
+void keep_memory_range(const MemoryRange& range) {
+  const size_t count = info.memory.size;
+  expect(count < kMaxRanges, "too many memory ranges");
+  ranges[count] = range;
+  info.memory = {ranges, count + 1};
+}
+
+void keep_rsdp(uint64_t address) {
+  info.rsdp = address;
+}
+
 void read_start_info(uint64_t address) {
   const auto& source = *reinterpret_cast<const HvmStartInfo*>(address);
   expect(source.magic == kStartInfoMagic, "start info magic is {}", hex(source.magic));
   info.address = address;
   info.version = source.version;
-  info.rsdp = source.rsdp_paddr;
-
+  keep_rsdp(source.rsdp_paddr);
   if (source.cmdline_paddr != 0) {
-    const Text line{reinterpret_cast<const char*>(source.cmdline_paddr)};
-    expect(line.size <= kMaxCommandLine, "command line of {} bytes", line.size);
-    memcpy(command_line, line.data, line.size);
-    info.command_line = {command_line, line.size};
+    keep_command_line(source.cmdline_paddr);
   }
 
   expect(source.nr_modules <= kMaxModules, "{} modules", source.nr_modules);
@@ -95,12 +109,10 @@ void read_start_info(uint64_t address) {
   info.modules = {modules, source.nr_modules};
 
   if (source.version >= 1) {
-    expect(source.memmap_entries <= kMaxRanges, "{} memory ranges", source.memmap_entries);
     const auto* range = reinterpret_cast<const HvmMemoryRange*>(source.memmap_paddr);
     for (uint32_t i = 0; i < source.memmap_entries; ++i) {
-      ranges[i] = {range[i].addr, range[i].size, static_cast<MemoryType>(range[i].type)};
+      keep_memory_range({range[i].addr, range[i].size, static_cast<MemoryType>(range[i].type)});
     }
-    info.memory = {ranges, source.memmap_entries};
   }
 }
 

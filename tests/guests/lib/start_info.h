@@ -22,7 +22,7 @@ struct Module {
 
 // A copy, so that guests may overwrite all memory outside their image.
 struct StartInfo {
-  uint64_t address;  // of the original; 0 when not started through PVH
+  uint64_t address;  // of the original; 0 when started by the Linux protocol
   uint32_t version;
   uint64_t rsdp;
   Text command_line;
@@ -36,6 +36,11 @@ const StartInfo& start_info();
 bool option_given(Text key);
 Text option_text(Text key, Text otherwise);
 uint64_t option_number(Text key, uint64_t otherwise);  // decimal, or 0x and hexadecimal
+
+// Keeps copies of a command line and a memory map, wherever they come from.
+void keep_command_line(uint64_t address);
+void keep_memory_range(const MemoryRange& range);
+void keep_rsdp(uint64_t address);
 
 // Copies the PVH start info (xen/include/public/arch-x86/hvm/start_info.h) at this address.
 void read_start_info(uint64_t address);

@@ -15,6 +15,13 @@ class ConfigError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// The host cannot do what every machine needs, and the user can do something about it: no usable
+/// /dev/kvm, io_uring switched off. One line that says what to do.
+class HostError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 /// Throws std::system_error built from `errno`; `what` names the call and its object.
 [[noreturn]] inline void throw_errno(const std::string& what) {
   throw std::system_error(errno, std::generic_category(), what);

@@ -19,21 +19,6 @@ namespace {
 /// The kernel's own limit on a CPUID table (KVM_MAX_CPUID_ENTRIES).
 constexpr uint32_t kMaxCpuidEntries = 256;
 
-/// A group's name from /etc/group, else its number. getgrgid() would need shared libraries at run
-/// time, which a static binary does without.
-std::string group_name(gid_t gid) {
-  const std::string wanted = std::to_string(gid);
-  std::ifstream groups("/etc/group");
-  for (std::string line; std::getline(groups, line);) {
-    const size_t name_end = line.find(':');
-    const size_t id_start = line.find(':', name_end + 1);
-    if (name_end == std::string::npos || id_start == std::string::npos) continue;
-    const size_t id_end = line.find(':', id_start + 1);
-    if (line.substr(id_start + 1, id_end - id_start - 1) == wanted) return line.substr(0, name_end);
-  }
-  return wanted;
-}
-
 std::string explain_refusal(const std::string& path, int error) {
   if (error == ENOENT || error == ENODEV || error == ENXIO) {
     return fmt::format(
@@ -61,12 +46,26 @@ CpuidTable get_supported_cpuid(int fd) {
 
 }  // namespace
 
+// getgrgid() would need shared libraries at run time, which a static binary does without.
+std::string group_name(gid_t gid) {
+  const std::string wanted = std::to_string(gid);
+  std::ifstream groups("/etc/group");
+  for (std::string line; std::getline(groups, line);) {
+    const size_t name_end = line.find(':');
+    const size_t id_start = line.find(':', name_end + 1);
+    if (name_end == std::string::npos || id_start == std::string::npos) continue;
+    const size_t id_end = line.find(':', id_start + 1);
+    if (line.substr(id_start + 1, id_end - id_start - 1) == wanted) return line.substr(0, name_end);
+  }
+  return wanted;
+}
+
 Kvm::Kvm(const std::string& path) : fd_(::open(path.c_str(), O_RDWR | O_CLOEXEC)) {
-  if (!fd_) throw ConfigError(explain_refusal(path, errno));
+  if (!fd_) throw HostError(explain_refusal(path, errno));
   const int version = kvm_ioctl(fd(), KVM_GET_API_VERSION, 0);
-  if (version < 0) throw ConfigError(fmt::format("{}: not a KVM device", path));
+  if (version < 0) throw HostError(fmt::format("{}: not a KVM device", path));
   if (version != KVM_API_VERSION) {
-    throw ConfigError(
+    throw HostError(
         fmt::format("{}: KVM API version {}, expected {}", path, version, KVM_API_VERSION));
   }
   run_size_ = static_cast<size_t>(

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <linux/kvm.h>
+#include <sys/types.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -16,7 +17,7 @@ namespace ringlet {
 /// An open /dev/kvm. Immutable once made: any thread.
 class Kvm {
  public:
-  /// Throws ConfigError, with one line that tells what to do about it, when `path` cannot be used
+  /// Throws HostError, with one line that tells what to do about it, when `path` cannot be used
   /// or is not KVM of API version 12.
   explicit Kvm(const std::string& path = "/dev/kvm");
 
@@ -38,5 +39,8 @@ class Kvm {
   size_t run_size_ = 0;
   CpuidTable supported_cpuid_;
 };
+
+/// A group's name from /etc/group, else its number.
+std::string group_name(gid_t gid);
 
 }  // namespace ringlet

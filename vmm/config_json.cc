@@ -23,19 +23,20 @@ class DuplicateKeys {
   explicit DuplicateKeys(const std::string& file) : file_(file) {}
 
   bool operator()(int /*depth*/, Json::parse_event_t event, Json& parsed) {
-    using enum Json::parse_event_t;
+    using Event = Json::parse_event_t;
     switch (event) {
-      case object_start:
-      case array_start:
-        levels_.push_back({.array = event == array_start, .index = 0, .key = {}, .keys = {}});
+      case Event::object_start:
+      case Event::array_start:
+        levels_.push_back(
+            {.array = event == Event::array_start, .index = 0, .key = {}, .keys = {}});
         break;
-      case object_end:
-      case array_end:
+      case Event::object_end:
+      case Event::array_end:
         levels_.pop_back();
         next_element();
         break;
-      case value: next_element(); break;
-      case key:
+      case Event::value: next_element(); break;
+      case Event::key:
         levels_.back().key = parsed.get<std::string>();
         if (!levels_.back().keys.insert(levels_.back().key).second) {
           throw ConfigError(fmt::format("{}: {}: given twice", file_, path()));

@@ -18,6 +18,10 @@ enum class ExitStatus : uint8_t {
   Left = 7,
 };
 
+constexpr int to_int(ExitStatus status) {
+  return static_cast<int>(status);
+}
+
 struct ExitStatusRow {
   ExitStatus status;
   std::string_view meaning;

@@ -126,7 +126,7 @@ std::optional<GuestView> GuestMemory::view(GuestAddr at, uint64_t length) const 
 bool GuestMemory::read(GuestAddr from, std::span<std::byte> to) const noexcept {
   const auto bytes = slice(from, to.size());
   if (!bytes) return false;
-  std::memcpy(to.data(), bytes->data(), to.size());
+  if (!to.empty()) std::memcpy(to.data(), bytes->data(), to.size());
   std::atomic_signal_fence(std::memory_order_seq_cst);
   return true;
 }
@@ -134,7 +134,7 @@ bool GuestMemory::read(GuestAddr from, std::span<std::byte> to) const noexcept {
 bool GuestMemory::write(GuestAddr to, std::span<const std::byte> from) const noexcept {
   const auto bytes = slice(to, from.size());
   if (!bytes) return false;
-  std::memcpy(bytes->data(), from.data(), from.size());
+  if (!from.empty()) std::memcpy(bytes->data(), from.data(), from.size());
   std::atomic_signal_fence(std::memory_order_seq_cst);
   mark_dirty(*bytes);
   return true;

@@ -103,15 +103,15 @@ bool Queue::walk(uint16_t head, Slot& slot) noexcept {
   Table table{.view = descriptors_, .length = size_, .indirect = false};
   uint16_t at = head;
   uint64_t total = 0;
-  // A chain has at most as many descriptors as the queue (2.7.5.3.1): this bound ends loops.
+  // A chain has at most as many descriptors as the queue (2.7.5.3.1): this bound ends loops. The
+  // one that refers to an indirect table is not counted; a second such ends the walk.
   for (uint16_t count = 0; count < size_; ++count) {
-    const auto descriptor = table.view.read<ring::Descriptor>(sizeof(ring::Descriptor) * at);
-    const uint16_t flags = descriptor.flags;
-    if ((flags & ring::kDescIndirect) != 0) {
+    auto descriptor = table.view.read<ring::Descriptor>(sizeof(ring::Descriptor) * at);
+    while ((descriptor.flags & ring::kDescIndirect) != 0) {
       if (!enter_indirect(descriptor, table)) return false;
-      at = 0;
-      continue;
+      descriptor = table.view.read<ring::Descriptor>(0);
     }
+    const uint16_t flags = descriptor.flags;
     if (!add_part(descriptor, slot, total)) return false;
     if ((flags & ring::kDescNext) == 0) return true;
     at = descriptor.next;

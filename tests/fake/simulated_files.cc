@@ -42,13 +42,10 @@ size_t for_each_part(std::span<const iovec> parts, size_t limit, Copy&& copy) {
 
 bool SimFile::readable() const {
   switch (kind) {
-    case Kind::Bytes:
-      return true;
+    case Kind::Bytes: return true;
     case Kind::Stream:
-    case Kind::Packets:
-      return !input.empty() || end_of_input;
-    case Kind::Event:
-      return count > 0;
+    case Kind::Packets: return !input.empty() || end_of_input;
+    case Kind::Event: return count > 0;
     case Kind::Host: {
       if (host_is_eventfd && count > 0) return true;
       pollfd poll{.fd = host.get(), .events = POLLIN, .revents = 0};
@@ -66,15 +63,23 @@ std::vector<std::byte> SimFile::written() const {
 
 // --- the table --------------------------------------------------------------------------------
 
-IoFile SimulatedLoop::add(std::unique_ptr<SimFile> file) {
+IoFile SimulatedLoop::enter(SimFile& file) {
   auto slot = std::ranges::find(slots_, nullptr);
   if (slot == slots_.end()) {
     if (slots_.size() >= options_.max_files) return {};
     slot = slots_.insert(slots_.end(), nullptr);
   }
-  *slot = file.get();
-  files_.push_back(std::move(file));  // kept until the end: operations may outlive the slot
+  *slot = &file;
   return IoFile{static_cast<uint32_t>(slot - slots_.begin())};
+}
+
+IoFile SimulatedLoop::add(std::unique_ptr<SimFile> file) {
+  files_.push_back(std::move(file));  // kept until the end: operations may outlive the slot
+  return enter(*files_.back());
+}
+
+IoFile SimulatedLoop::add_same(IoFile file) {
+  return enter(this->file(file));
 }
 
 SimFile& SimulatedLoop::file(IoFile file) {
@@ -112,6 +117,7 @@ IoFile SimulatedLoop::add_event() {
 }
 
 IoFile SimulatedLoop::add_file(int fd) noexcept {
+  if (const auto found = stand_ins_.find(fd); found != stand_ins_.end()) return found->second;
   auto file = std::make_unique<SimFile>();
   file->kind = SimFile::Kind::Host;
   file->host_is_eventfd = is_eventfd(fd);
@@ -163,27 +169,20 @@ void SimulatedLoop::absorb_host_events() {
 
 int32_t SimulatedLoop::perform(Op& op) {
   switch (op.kind) {
-    case SimOp::PollOnce:
-      return 1;  // POLLIN
-    case SimOp::Timeout:
-      return -ETIME;
-    case SimOp::Poll:
-      return -ECANCELED;
+    case SimOp::PollOnce: return 1;  // POLLIN
+    case SimOp::Timeout: return -ETIME;
+    case SimOp::Poll: return -ECANCELED;
     case SimOp::Read:
     case SimOp::Write:
     case SimOp::Flush:
-    case SimOp::Allocate:
-      break;
+    case SimOp::Allocate: break;
   }
   switch (op.file->kind) {
-    case SimFile::Kind::Bytes:
-      return perform_on_bytes(op);
+    case SimFile::Kind::Bytes: return perform_on_bytes(op);
     case SimFile::Kind::Stream:
     case SimFile::Kind::Packets:
-    case SimFile::Kind::Event:
-      return perform_on_stream(op);
-    case SimFile::Kind::Host:
-      return perform_on_host(op);
+    case SimFile::Kind::Event: return perform_on_stream(op);
+    case SimFile::Kind::Host: return perform_on_host(op);
   }
   return -EINVAL;
 }
@@ -264,22 +263,17 @@ int32_t SimulatedLoop::perform_on_host(Op& op) {
   const off_t offset = static_cast<off_t>(op.offset);
   ssize_t result = -1;
   switch (op.kind) {
-    case SimOp::Read:
-      result = ::preadv2(fd, op.parts.data(), parts, offset, 0);
-      break;
+    case SimOp::Read: result = ::preadv2(fd, op.parts.data(), parts, offset, 0); break;
     case SimOp::Write:
       result = ::pwritev2(fd, op.parts.data(), parts, offset, op.sync ? RWF_DSYNC : 0);
       break;
-    case SimOp::Flush:
-      result = ::fdatasync(fd);
-      break;
+    case SimOp::Flush: result = ::fdatasync(fd); break;
     case SimOp::Allocate:
       result = ::fallocate(fd, op.mode, offset, static_cast<off_t>(op.length));
       break;
     case SimOp::Poll:
     case SimOp::PollOnce:
-    case SimOp::Timeout:
-      break;
+    case SimOp::Timeout: break;
   }
   return static_cast<int32_t>(result < 0 ? -errno : result);
 }

@@ -20,6 +20,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -116,6 +117,10 @@ class SimulatedLoop final : public IoLoop {
   IoFile add_stream();
   IoFile add_packets();
   IoFile add_event();
+  /// A second entry for the same file, as two descriptors of it would have.
+  IoFile add_same(IoFile file);
+  /// add_file(fd) shall answer with `file`; `fd` may be a number that is no descriptor.
+  void stand_in(int fd, IoFile file) { stand_ins_[fd] = file; }
   SimFile& file(IoFile file);
   /// More input for a Stream, or one packet; wakes polls.
   void push_input(IoFile file, std::span<const std::byte> data);
@@ -209,6 +214,7 @@ class SimulatedLoop final : public IoLoop {
 
   static constexpr size_t index(SimOp op) { return static_cast<size_t>(op); }
   IoFile add(std::unique_ptr<SimFile> file);
+  IoFile enter(SimFile& file);
   Op& submit(SimOp kind, IoFile file, Completion& done);
   Op* find(const Completion& done);
   void decide(Op& op);
@@ -235,6 +241,7 @@ class SimulatedLoop final : public IoLoop {
   bool draining_ = false;
   std::vector<std::unique_ptr<SimFile>> files_;
   std::vector<SimFile*> slots_;
+  std::map<int, IoFile> stand_ins_;
   std::vector<SimFile*> signals_;  // of this batch
   std::vector<Op> ops_;            // in the order of submission
   TaskList deferred_;

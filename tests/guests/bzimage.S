@@ -5,7 +5,7 @@
 #define LOADED_HIGH 1
 #define XLF_KERNEL_64 1
 #define PAYLOAD_ADDRESS 0x100000
-#define INIT_SIZE 0x800000               /* the payload with its .bss, rounded up */
+#define INIT_SIZE 0xe00000               /* the most that guest.ld allows */
 
   .section .data
 image:

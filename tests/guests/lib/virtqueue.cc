@@ -67,14 +67,12 @@ void Virtqueue::reset(Options options) {
   if (tables_.size < table_entries) {
     tables_ = allocate_array<Descriptor>(table_entries, 16);
   }
-  avail_->flags = 0;
-  avail_->index = 0;
-  used_->flags = 0;
-  used_->index = 0;
-  used_event() = 0;
+  memset(avail_, 0, sizeof(Avail));
+  memset(used_, 0, sizeof(Used));
   for (uint16_t i = 0; i < size_; ++i) {
     descriptors_[i] = {.address = 0, .length = 0, .flags = 0, .next = static_cast<uint16_t>(i + 1)};
   }
+  memset(chain_lengths_, 0, size_ * sizeof(chain_lengths_[0]));
   free_head_ = 0;
   free_count_ = size_;
   added_ = published_ = taken_ = 0;
@@ -88,6 +86,9 @@ uint64_t Virtqueue::driver_area() const {
 }
 uint64_t Virtqueue::device_area() const {
   return address_of(used_);
+}
+size_t Virtqueue::device_area_bytes() const {
+  return 6 + 8 * size_t{size_};
 }
 
 volatile uint16_t& Virtqueue::used_event() {

@@ -37,6 +37,7 @@ class Virtqueue {
   uint64_t descriptor_area() const;
   uint64_t driver_area() const;
   uint64_t device_area() const;
+  size_t device_area_bytes() const;  // all that the device may write to
 
   // Puts a request into the ring without showing it to the device yet. Readable segments come
   // before writable ones. It takes a descriptor for each segment, or just one that points to a

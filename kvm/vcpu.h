@@ -82,7 +82,8 @@ class Vcpu {
 
   /// Throws std::system_error.
   VcpuState save() const;
-  /// Into a vCPU that never ran. Returns the MSRs that KVM would not take. Throws ConfigError when
+  /// Into a vCPU that never ran. Returns the MSRs that KVM would not take, among them the TSC if it
+  /// leaps by more than a second. Throws ConfigError when
   /// this host cannot carry on with the state, and std::system_error.
   std::vector<RefusedMsr> restore(const VcpuState& state);
 
@@ -99,6 +100,8 @@ class Vcpu {
   void port_io(Buses& buses) noexcept;
   void memory_io(Buses& buses) noexcept;
   VcpuExit explain_exit() const noexcept;
+  /// 0 when KVM does not tell.
+  uint32_t tsc_khz() const noexcept;
   std::vector<Msr> read_msrs() const;
   std::vector<RefusedMsr> write_msrs(std::vector<Msr> msrs);
   void restore_tsc_rate(uint32_t saved_khz);

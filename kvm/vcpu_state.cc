@@ -14,6 +14,7 @@ namespace {
 
 /// Below KVM's limit of 256 for one ioctl.
 constexpr size_t kMsrBatch = 128;
+constexpr uint32_t kTsc = 0x10;           // IA32_TIME_STAMP_COUNTER
 constexpr uint32_t kTscDeadline = 0x6e0;  // IA32_TSC_DEADLINE
 
 template <typename State>
@@ -141,7 +142,22 @@ std::vector<RefusedMsr> Vcpu::write_msrs(std::vector<Msr> msrs) {
                       .wanted = refused.value,
                       .current = readable ? std::optional(current.value) : std::nullopt});
   }
+  // A KVM that cannot offset the TSC accepts any value and keeps the host's.
+  const auto tsc = std::ranges::find(msrs, kTsc, &Msr::index);
+  if (tsc == msrs.end()) return report;
+  Msr now{.index = kTsc, .value = 0};
+  transfer_msrs(fd_.get(), kGetMsrs, std::span(&now, 1));
+  const uint64_t second = 1000 * uint64_t{tsc_khz()};
+  const uint64_t leap = std::max(now.value, tsc->value) - std::min(now.value, tsc->value);
+  if (leap > second) {
+    report.push_back({.index = kTsc, .wanted = tsc->value, .current = now.value});
+  }
   return report;
+}
+
+uint32_t Vcpu::tsc_khz() const noexcept {
+  const int khz = kvm_ioctl(fd_.get(), KVM_GET_TSC_KHZ, 0);
+  return static_cast<uint32_t>(std::max(khz, 0));
 }
 
 VcpuState Vcpu::save() const {
@@ -168,16 +184,14 @@ VcpuState Vcpu::save() const {
   state.msrs = read_msrs();
   get(vcpu, KVM_GET_LAPIC, state.lapic, "KVM_GET_LAPIC");
   state.cpuid = cpuid();
-  const int tsc_khz = kvm_ioctl(vcpu, KVM_GET_TSC_KHZ, 0);
-  state.tsc_khz = static_cast<uint32_t>(std::max(tsc_khz, 0));
+  state.tsc_khz = tsc_khz();
   get(vcpu, KVM_GET_VCPU_EVENTS, state.events, "KVM_GET_VCPU_EVENTS");
   return state;
 }
 
 void Vcpu::restore_tsc_rate(uint32_t saved_khz) {
-  const int answer = kvm_ioctl(fd_.get(), KVM_GET_TSC_KHZ, 0);
-  if (saved_khz == 0 || answer <= 0) return;
-  const auto host_khz = static_cast<uint32_t>(answer);
+  const uint32_t host_khz = tsc_khz();
+  if (saved_khz == 0 || host_khz == 0) return;
   if (tsc_rate_matches(saved_khz, host_khz)) return;
   // Without scaling KVM would make a faster TSC up by jumps: not what the guest was promised.
   if (vm_.kvm().extension(KVM_CAP_TSC_CONTROL) <= 0 ||

@@ -70,11 +70,11 @@ void list_function(const pci::Function& function) {
           size);
     expect(function.bar(index).address == bar.address, "sizing moved BAR {}", index);
   });
-  for (uint32_t id = 0; id < 256; ++id) {
-    std::optional<uint16_t> at = function.find_capability(static_cast<uint8_t>(id));
-    for (; at; at = function.find_capability(static_cast<uint8_t>(id), *at)) {
-      print("  capability {} at {}\n", hex(id, 2), hex(*at, 2));
-    }
+  constexpr int kMaxCapabilities = 48;
+  std::optional<uint16_t> at = function.next_capability();
+  for (int i = 0; at; at = function.next_capability(*at)) {
+    expect(++i <= kMaxCapabilities, "capability list without an end");
+    print("  capability {} at {}\n", hex(function.read<uint8_t>(*at), 2), hex(*at, 2));
   }
 }
 

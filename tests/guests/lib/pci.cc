@@ -87,20 +87,22 @@ void Function::write_bytes(uint16_t offset, size_t size, uint32_t value) const {
   }
 }
 
-std::optional<uint16_t> Function::find_capability(uint8_t id, uint16_t after) const {
+std::optional<uint16_t> Function::next_capability(uint16_t after) const {
   if ((read<uint16_t>(kStatus) & kStatusCapabilities) == 0) {
     return std::nullopt;
   }
-  uint16_t next = read<uint8_t>(after == 0 ? kCapabilityPointer : static_cast<uint16_t>(after + 1));
+  const auto pointer = after == 0 ? kCapabilityPointer : static_cast<uint16_t>(after + 1);
+  const uint16_t next = read<uint8_t>(pointer) & 0xfc;
+  return next == 0 ? std::nullopt : std::optional{next};
+}
+
+std::optional<uint16_t> Function::find_capability(uint8_t id, uint16_t after) const {
+  std::optional<uint16_t> at = next_capability(after);
   for (int i = 0; i < kMaxCapabilities; ++i) {
-    next &= 0xfc;
-    if (next == 0) {
-      return std::nullopt;
+    if (!at || read<uint8_t>(*at) == id) {
+      return at;
     }
-    if (read<uint8_t>(next) == id) {
-      return next;
-    }
-    next = read<uint8_t>(static_cast<uint16_t>(next + 1));
+    at = next_capability(*at);
   }
   fail("capability list without an end");
 }

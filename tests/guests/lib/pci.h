@@ -71,6 +71,8 @@ class Function {
     write_bytes(offset, sizeof(T), value);
   }
 
+  // Offset of the first capability, or of the one after the one at `after`.
+  std::optional<uint16_t> next_capability(uint16_t after = 0) const;
   // Offset of the first capability with this id after the one at `after` (0: from the start).
   std::optional<uint16_t> find_capability(uint8_t id, uint16_t after = 0) const;
 

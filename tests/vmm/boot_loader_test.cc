@@ -65,9 +65,9 @@ TEST_CASE("the loader copies each segment and leaves zeroes behind it") {
 
 TEST_CASE("a PVH kernel gets a start info with command line, RSDP and memory map") {
   Machine machine;
-  const auto entry = std::get<PvhEntry>(machine.boot(ElfKernel().build()).entry);
-  CHECK(entry.rip == GuestAddr(0x10'0010));
-  CHECK(entry.start_info == GuestAddr(0x2000));
+  const auto start = std::get<ProtectedModeStart>(machine.boot(ElfKernel().build()).start);
+  CHECK(start.rip == GuestAddr(0x10'0010));
+  CHECK(start.rbx == GuestAddr(0x2000));
   CHECK(machine.u32(0x2000) == 0x336e'c578);  // magic
   CHECK(machine.u32(0x2004) == 1);            // version
   CHECK(machine.u32(0x2008) == 0);            // flags
@@ -105,9 +105,9 @@ TEST_CASE("a PVH kernel gets any initrd as module 0, at the end of RAM") {
 TEST_CASE("a Linux ELF kernel gets boot parameters at the documented offsets") {
   Machine machine;
   machine.initrd = Bytes(0x2000, std::byte{0xdd});
-  const auto entry = std::get<LongModeEntry>(machine.boot(linux_elf()).entry);
-  CHECK(entry.rip == GuestAddr(0x20'0040));
-  CHECK(entry.boot_params == GuestAddr(0x3000));
+  const auto start = std::get<LongModeStart>(machine.boot(linux_elf()).start);
+  CHECK(start.rip == GuestAddr(0x20'0040));
+  CHECK(start.rsi == GuestAddr(0x3000));
   CHECK(machine.u64(0x3070) == 0xe'0000);    // acpi_rsdp_addr
   CHECK(machine.u32(0x30c0) == 0);           // ext_ramdisk_image
   CHECK(machine.u8(0x31e8) == 5);            // e820_entries
@@ -129,8 +129,8 @@ TEST_CASE("a Linux ELF kernel gets boot parameters at the documented offsets") {
 
 TEST_CASE("64-bit boot comes with a GDT that has flat code at 0x10 and data at 0x18") {
   Machine machine;
-  const auto entry = std::get<LongModeEntry>(machine.boot(linux_elf()).entry);
-  CHECK(entry.gdt == AddrRange{0x1000, 48});
+  const auto start = std::get<LongModeStart>(machine.boot(linux_elf()).start);
+  CHECK(start.gdt == AddrRange{0x1000, 48});
   CHECK(machine.u64(0x1000) == 0);
   CHECK(machine.u64(0x1010) == 0x00af'9b00'0000'ffff);
   CHECK(machine.u64(0x1018) == 0x00cf'9300'0000'ffff);
@@ -138,8 +138,8 @@ TEST_CASE("64-bit boot comes with a GDT that has flat code at 0x10 and data at 0
 
 TEST_CASE("64-bit boot comes with page tables that map 4 GiB one to one") {
   Machine machine;
-  const auto entry = std::get<LongModeEntry>(machine.boot(linux_elf()).entry);
-  CHECK(entry.page_table == GuestAddr(0x4000));
+  const auto start = std::get<LongModeStart>(machine.boot(linux_elf()).start);
+  CHECK(start.cr3 == GuestAddr(0x4000));
   CHECK(machine.u64(0x4000) == 0x5003);  // PML4
   CHECK(machine.u64(0x4008) == 0);
   CHECK(machine.u64(0x5000) == 0x6003);  // PDPT
@@ -154,9 +154,9 @@ TEST_CASE("64-bit boot comes with page tables that map 4 GiB one to one") {
 TEST_CASE("a bzImage is loaded where it wants to be and keeps its own setup header") {
   Machine machine;
   const BootResult result = machine.boot(BzImage().build());
-  const auto entry = std::get<LongModeEntry>(result.entry);
+  const auto start = std::get<LongModeStart>(result.start);
   CHECK(result.kernel == AddrRange{0x100'0000, 0x80'0000});
-  CHECK(entry.rip == GuestAddr(0x100'0200));
+  CHECK(start.rip == GuestAddr(0x100'0200));
   CHECK(machine.u8(0x100'0000) == 0xcc);
   CHECK(machine.u8(0x100'0fff) == 0xcc);
   CHECK(machine.u8(0x100'1000) == 0);

@@ -89,17 +89,17 @@ std::vector<MemoryMapEntry> map_of(const GuestMemory& memory) {
   return memory_map(ram);
 }
 
-PvhEntry enter_pvh(const BootConfig& config, const KernelImage& image, AddrRange initrd,
-                   GuestMemory& memory) {
+ProtectedModeStart start_pvh(const BootConfig& config, const KernelImage& image, AddrRange initrd,
+                             GuestMemory& memory) {
   const auto map = map_of(memory);
   const PvhParams params{.command_line = GuestAddr(kCommandLine.base),
                          .initrd = initrd,
                          .rsdp = config.rsdp,
                          .map = map};
-  return {.rip = image.entry, .start_info = write_start_info(params, memory)};
+  return {.rip = image.entry, .rbx = write_start_info(params, memory)};
 }
 
-LongModeEntry enter_linux64(const BootConfig& config, const KernelImage& image, AddrRange initrd,
+LongModeStart start_linux64(const BootConfig& config, const KernelImage& image, AddrRange initrd,
                             GuestMemory& memory) {
   const auto map = map_of(memory);
   const LinuxParams params{.header = image.header,
@@ -111,8 +111,8 @@ LongModeEntry enter_linux64(const BootConfig& config, const KernelImage& image, 
   const bool written = memory.write_value(boot_params, make_boot_params(params));
   assert(written);
   return {.rip = image.entry,
-          .boot_params = boot_params,
-          .page_table = write_identity_map(memory),
+          .rsi = boot_params,
+          .cr3 = write_identity_map(memory),
           .gdt = write_boot_gdt(memory)};
 }
 
@@ -140,9 +140,9 @@ BootResult load_kernel(const BootConfig& config, GuestMemory& memory) {
   if (config.initrd) load(*config.initrd, 0, result.initrd, memory);
   write_command_line(config.command_line, memory);
   if (image.protocol == BootProtocol::Pvh) {
-    result.entry = enter_pvh(config, image, result.initrd, memory);
+    result.start = start_pvh(config, image, result.initrd, memory);
   } else {
-    result.entry = enter_linux64(config, image, result.initrd, memory);
+    result.start = start_linux64(config, image, result.initrd, memory);
   }
   return result;
 }

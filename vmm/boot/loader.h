@@ -7,6 +7,7 @@
 
 #include "kvm/address.h"
 #include "kvm/memory.h"
+#include "kvm/vcpu.h"
 #include "vmm/boot/file.h"
 
 namespace ringlet {
@@ -21,24 +22,9 @@ struct BootConfig {
   GuestAddr rsdp;
 };
 
-/// 32-bit protected mode without paging, flat segments; EBX holds `start_info`.
-struct PvhEntry {
-  GuestAddr rip;
-  GuestAddr start_info;
-};
-
-/// 64-bit mode; RSI holds `boot_params`, CR3 `page_table`, which maps the first 4 GiB one to one.
-/// The GDT holds flat segments at the selectors the protocol asks for: code 0x10, data 0x18, and
-/// a TSS at 0x20.
-struct LongModeEntry {
-  GuestAddr rip;
-  GuestAddr boot_params;
-  GuestAddr page_table;
-  AddrRange gdt;
-};
-
 struct BootResult {
-  std::variant<PvhEntry, LongModeEntry> entry;
+  /// For vCPU 0's set_start(), by the protocol that the kernel wants.
+  std::variant<ProtectedModeStart, LongModeStart> start;
   AddrRange kernel;  ///< from its first byte to the end of its zeroed data
   AddrRange initrd;  ///< empty without one
 };

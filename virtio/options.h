@@ -202,6 +202,8 @@ struct OptionHelp {
 std::string options_as_markdown(std::span<const OptionHelp> rows);
 /// In columns for a terminal, indented by two.
 std::string options_as_columns(std::span<const OptionHelp> rows);
+/// `text` with spaces behind it to fill `width`.
+std::string padded(std::string text, size_t width);
 OptionHelp option_help(const OptionSpec& spec, const OptionValue& default_value);
 
 template <typename Config>

@@ -5,6 +5,11 @@
 
 namespace ringlet {
 
+std::string padded(std::string text, size_t width) {
+  text.resize(std::max(text.size(), width), ' ');
+  return text;
+}
+
 std::string options_as_markdown(std::span<const OptionHelp> rows) {
   std::string table = "| option | value | default | meaning |\n| --- | --- | --- | --- |\n";
   for (const auto& row : rows) {
@@ -24,8 +29,9 @@ std::string options_as_columns(std::span<const OptionHelp> rows) {
   }
   std::string text;
   for (const auto& row : rows) {
-    text += fmt::format("  {:<{}}  {:<{}}  {}\n", fmt::format("{}={}", row.name, row.value),
-                        name_width, row.default_value, default_width, row.doc);
+    text +=
+        fmt::format("  {}  {}  {}\n", padded(fmt::format("{}={}", row.name, row.value), name_width),
+                    padded(row.default_value, default_width), row.doc);
   }
   return text;
 }

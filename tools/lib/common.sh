@@ -7,9 +7,16 @@ cache_dir() { printf '%s/ringlet\n' "${XDG_CACHE_HOME:-$HOME/.cache}"; }
 # say MESSAGE: tells the user on standard error, under the name $program or else the script's own.
 say() { printf '%s: %s\n' "${program:-${0##*/}}" "$*" >&2; }
 
+# die MESSAGE: ends the script with $failure_status, 1 unless it is set.
 die() {
   say "$*"
-  exit 1
+  exit "${failure_status:-1}"
+}
+
+# die_usage MESSAGE: the same for a wrong command line.
+die_usage() {
+  say "$*; see --help"
+  exit 2
 }
 
 # missing_packages PACKAGE...: prints those that are not installed.

@@ -26,7 +26,7 @@ struct WritableRegister {
   uint16_t mask;
 };
 constexpr WritableRegister kWritableRegisters[] = {
-    {kConfigCommand, 2, Command::kWritable},
+    {kConfigCommand, 2, PciCommand::kWritable},
     {kConfigCacheLine, 1, 0xff},      // kept for old software, no effect (PCIe 6.0, 7.5.1.1.7)
     {kConfigInterruptLine, 1, 0xff},  // a note from firmware to drivers
 };
@@ -107,7 +107,7 @@ void ConfigSpace::read(uint16_t at, std::span<std::byte> data) noexcept {
 ConfigSpace::Change ConfigSpace::write(uint16_t at, std::span<const std::byte> data) noexcept {
   assert(at % 4 + data.size() <= 4);
   if (at >= kSize) return {};
-  const Command old_command = command();
+  const PciCommand old_command = command();
   bool changed = false;
   for (size_t i = 0; i < data.size(); ++i) {
     std::byte& value = value_[at + i];
@@ -129,8 +129,8 @@ ConfigSpace::Change ConfigSpace::write(uint16_t at, std::span<const std::byte> d
                       command().memory() != old_command.memory()};
 }
 
-void ConfigSpace::set_command(Command command) noexcept {
-  assert((command.value & ~Command::kWritable) == 0);
+void ConfigSpace::set_command(PciCommand command) noexcept {
+  assert((command.value & ~PciCommand::kWritable) == 0);
   set(kConfigCommand, 2, command.value);
 }
 

@@ -53,7 +53,7 @@ enum ConfigOffset : uint16_t {
 
 /// The Command register (6.2.2). Bits that are not here read as zero: no function has I/O ports,
 /// special cycles, VGA or fast back-to-back.
-struct Command {
+struct PciCommand {
   static constexpr uint16_t kMemory = 1 << 1;        ///< answers in its memory BARs
   static constexpr uint16_t kBusMaster = 1 << 2;     ///< may access memory and send MSI
   static constexpr uint16_t kParity = 1 << 6;        ///< no effect: nothing has parity errors
@@ -66,7 +66,7 @@ struct Command {
   constexpr bool memory() const { return (value & kMemory) != 0; }
   constexpr bool bus_master() const { return (value & kBusMaster) != 0; }
   constexpr bool intx_disabled() const { return (value & kIntxDisable) != 0; }
-  constexpr bool operator==(const Command&) const = default;
+  constexpr bool operator==(const PciCommand&) const = default;
 };
 
 /// The INTx# pin a function is wired to (6.2.4, Interrupt Pin).
@@ -151,8 +151,8 @@ class ConfigSpace {
 
   // The host's view of the registers: no handler is called.
 
-  Command command() const noexcept { return {read16(kConfigCommand)}; }
-  void set_command(Command command) noexcept;
+  PciCommand command() const noexcept { return {read16(kConfigCommand)}; }
+  void set_command(PciCommand command) noexcept;
   const std::optional<Bar>& bar(unsigned index) const { return bars_.at(index); }
   /// Where the BAR points, decoded or not.
   uint64_t bar_base(unsigned index) const noexcept;

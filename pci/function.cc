@@ -31,6 +31,6 @@ BusDevice& PciFunction::bar_device(unsigned /*bar*/) noexcept {
 
 void PciFunction::bar_mapped(unsigned /*bar*/, std::optional<GuestAddr> /*base*/) noexcept {}
 
-void PciFunction::command_changed(Command /*command*/) noexcept {}
+void PciFunction::command_changed(PciCommand /*command*/) noexcept {}
 
 }  // namespace ringlet

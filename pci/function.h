@@ -35,7 +35,7 @@ class PciFunction {
   virtual void bar_mapped(unsigned bar, std::optional<GuestAddr> base) noexcept;
   /// The guest gave the Command register a new value: bus mastering, INTx Disable, decoding. Comes
   /// before bar_mapped().
-  virtual void command_changed(Command command) noexcept;
+  virtual void command_changed(PciCommand command) noexcept;
   /// Whether an INTx interrupt is pending inside the function, disabled or not: the Interrupt
   /// Status bit (PCI 3.0, 6.2.3).
   virtual bool interrupt_pending() const noexcept { return false; }

@@ -123,7 +123,7 @@ void HostBridge::assign_bars() {
                                     to_string(request.bdf), request.bar.index, request.bar.size));
     }
     request.config->set_bar_base(request.bar.index, *base);
-    request.config->set_command({Command::kMemory});
+    request.config->set_command({PciCommand::kMemory});
   }
   settle();
 }

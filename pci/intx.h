@@ -31,7 +31,7 @@ class Intx {
   bool enabled() const noexcept { return enabled_.load(std::memory_order_acquire); }
   /// Call it from PciFunction::command_changed() and after a restore. True when the pin has just
   /// been enabled: a pending interrupt must be signalled then. Under the bus mutex.
-  bool command_changed(Command command) noexcept {
+  bool command_changed(PciCommand command) noexcept {
     const bool enable = !command.intx_disabled();
     return !enabled_.exchange(enable, std::memory_order_acq_rel) && enable;
   }

@@ -10,7 +10,6 @@
 #include <cerrno>
 #include <cstring>
 
-#include <fcntl.h>
 
 #include "virtio/blk_layout.h"
 #include "virtio/queue.h"

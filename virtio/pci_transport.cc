@@ -256,7 +256,7 @@ void PciTransport::bar_mapped(unsigned bar, std::optional<GuestAddr> base) noexc
 
 // Interrupts ----------------------------------------------------------------------------------
 
-void PciTransport::command_changed(Command command) noexcept {
+void PciTransport::command_changed(PciCommand command) noexcept {
   if (intx_.command_changed(command)) runner_.request_interrupt_check();
 }
 

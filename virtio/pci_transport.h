@@ -64,7 +64,7 @@ class PciTransport final : public PciFunction,
   // PciFunction; under the bus mutex.
   BusDevice& bar_device(unsigned bar) noexcept override;
   void bar_mapped(unsigned bar, std::optional<GuestAddr> base) noexcept override;
-  void command_changed(Command command) noexcept override;
+  void command_changed(PciCommand command) noexcept override;
   bool interrupt_pending() const noexcept override;
 
  private:

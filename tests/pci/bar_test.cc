@@ -16,7 +16,7 @@ TEST_CASE("before boot every BAR has an aligned address of its own and memory is
   f.add({.index = 2, .size = 0x40000000, .prefetchable = true});
   f.bridge.assign_bars();
   CHECK(f.log == Function::Log{"1.0 at 4040000000", "2.0 at c8000000", "3.2 at 4000000000"});
-  CHECK(read_as<uint16_t>(f.buses.mmio, Fixture::ecam({0, 1, 0}, 4)) == Command::kMemory);
+  CHECK(read_as<uint16_t>(f.buses.mmio, Fixture::ecam({0, 1, 0}, 4)) == PciCommand::kMemory);
   CHECK(read_as<uint16_t>(f.buses.mmio, Fixture::ecam({0, 0, 0}, 4)) == 0);
   CHECK(f.at(0x4040000000) == 1);
   CHECK(f.at(0xc8000fff) == 2);
@@ -56,12 +56,12 @@ TEST_CASE("turning memory decoding off and on unmaps and maps a function's BARs"
   Fixture f(2);
   f.bridge.assign_bars();
   f.take_log();
-  f.command(1, Command::kBusMaster);
+  f.command(1, PciCommand::kBusMaster);
   CHECK(f.take_log() == Function::Log{"1.0 off"});
   CHECK(f.at(0x4000000000) == 0xff);
   f.move_bar(1, 0x4100000000);
   CHECK(f.take_log().empty());
-  f.command(1, Command::kBusMaster | Command::kMemory);
+  f.command(1, PciCommand::kBusMaster | PciCommand::kMemory);
   CHECK(f.take_log() == Function::Log{"1.0 at 4100000000"});
 }
 
@@ -69,7 +69,7 @@ TEST_CASE("functions whose BARs stay are not told anything") {
   Fixture f(3);
   f.bridge.assign_bars();
   f.take_log();
-  f.command(2, Command::kMemory | Command::kBusMaster | Command::kIntxDisable);
+  f.command(2, PciCommand::kMemory | PciCommand::kBusMaster | PciCommand::kIntxDisable);
   f.move_bar(2, f.bridge.mapped_at({0, 2, 0}, 0)->value());
   CHECK(f.log.empty());
   f.move_bar(2, 0xd0000000);
@@ -131,7 +131,7 @@ TEST_CASE("two functions can swap the places of their BARs") {
   f.move_bar(2, 0x4000000000);
   f.move_bar(1, 0x4000004000);
   f.take_log();
-  f.command(2, Command::kMemory);
+  f.command(2, PciCommand::kMemory);
   CHECK(f.take_log() == Function::Log{"2.0 at 4000000000"});
   CHECK(f.at(0x4000000000) == 2);
   CHECK(f.at(0x4000004000) == 1);

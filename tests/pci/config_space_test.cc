@@ -276,11 +276,11 @@ TEST_CASE("a write tells whether decoding or the Command register changed") {
   CHECK_FALSE(write(0x10, 0xfe000001).decoding);  // the same: the bit is not writable
   CHECK_FALSE(write(0x1c, 0xffffffff).decoding);  // no such BAR
   CHECK_FALSE(write(0x3c, 0x00000044).decoding);
-  CHECK(write(0x04, Command::kMemory).decoding);
-  const auto master = write(0x04, Command::kMemory | Command::kBusMaster);
+  CHECK(write(0x04, PciCommand::kMemory).decoding);
+  const auto master = write(0x04, PciCommand::kMemory | PciCommand::kBusMaster);
   CHECK(master.command);
   CHECK_FALSE(master.decoding);
-  CHECK_FALSE(write(0x04, Command::kMemory | Command::kBusMaster).command);
+  CHECK_FALSE(write(0x04, PciCommand::kMemory | PciCommand::kBusMaster).command);
   CHECK(write(0x04, 0).decoding);
 }
 
@@ -304,7 +304,7 @@ TEST_CASE("a made-up state changes no more than a guest could") {
 
 struct Function final : PciFunction {
   Function() : PciFunction(kDisk) {}
-  void command_changed(Command command) noexcept override { commands.push_back(command.value); }
+  void command_changed(PciCommand command) noexcept override { commands.push_back(command.value); }
   bool interrupt_pending() const noexcept override { return pending; }
   uint32_t read(uint16_t at) {
     std::array<std::byte, 4> data;
@@ -323,7 +323,7 @@ TEST_CASE("6.2.3: Interrupt Status shows a pending interrupt, INTx Disable or no
   CHECK(function.read(0x04) == 0);
   function.pending = true;
   CHECK(function.read(0x04) == 0x00080000);
-  function.write(0x04, Command::kIntxDisable);
+  function.write(0x04, PciCommand::kIntxDisable);
   CHECK(function.read(0x04) == 0x00080400);
   function.pending = false;
   CHECK(function.read(0x04) == 0x00000400);

@@ -115,7 +115,7 @@ TEST_CASE("random accesses of the guest end nowhere but in the registers") {
   CHECK(read_as<uint32_t>(f.buses.mmio, Fixture::ecam({0, 1, 0}, 0)) == 0x10421af4);
   for (unsigned slot = 1; slot < 4; ++slot) {
     f.move_bar(slot, 0x4000000000 + slot * kBar);
-    f.command(slot, Command::kMemory);
+    f.command(slot, PciCommand::kMemory);
   }
   CHECK(f.at(0x4000000000 + 1 * kBar) == 1);
   CHECK(f.at(0x4000000000 + 2 * kBar) == 2);

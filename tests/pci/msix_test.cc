@@ -316,20 +316,20 @@ TEST_CASE("an INTx pin is enabled unless INTx Disable is set") {
   CHECK(config.read16(0x3c) == 0x0111);
   CHECK(intx.line().assert_fd() == interrupts.levels[0]->asserted.fd());
   CHECK(intx.enabled());
-  CHECK_FALSE(intx.command_changed({Command::kMemory | Command::kIntxDisable}));
+  CHECK_FALSE(intx.command_changed({PciCommand::kMemory | PciCommand::kIntxDisable}));
   CHECK_FALSE(intx.enabled());
-  CHECK_FALSE(intx.command_changed({Command::kIntxDisable}));
+  CHECK_FALSE(intx.command_changed({PciCommand::kIntxDisable}));
 }
 
 TEST_CASE("enabling an INTx pin tells that what is pending must be signalled") {
   ConfigSpace config(kDisk);
-  config.set_command({Command::kIntxDisable});
+  config.set_command({PciCommand::kIntxDisable});
   FakeInterrupts interrupts;
   Intx intx(config, IntxPin::A, Gsi(17), interrupts.make_level(Gsi(17)));
   CHECK_FALSE(intx.enabled());
-  CHECK(intx.command_changed({Command::kMemory}));
+  CHECK(intx.command_changed({PciCommand::kMemory}));
   CHECK(intx.enabled());
-  CHECK_FALSE(intx.command_changed({Command::kBusMaster}));
+  CHECK_FALSE(intx.command_changed({PciCommand::kBusMaster}));
 }
 
 }  // namespace

@@ -1,0 +1,138 @@
+// Opens, locks and measures the host file or block device behind a disk.
+#include "vmm/disk_file.h"
+
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include <fcntl.h>
+
+#include "kvm/error.h"
+
+namespace ringlet {
+namespace {
+
+constexpr uint32_t kSectorBytes = 512;
+constexpr uint32_t kPage = 4096;
+
+[[noreturn]] void reject(const BlkConfig& config, const std::string& why) {
+  throw ConfigError(fmt::format("disk '{}': {}", config.path, why));
+}
+
+Fd open_file(const BlkConfig& config, int extra_flags) {
+  const int flags = (config.readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | extra_flags;
+  Fd fd(::open(config.path.c_str(), flags));
+  if (fd) return fd;
+  if (errno == EINVAL && (extra_flags & O_DIRECT) != 0) {
+    reject(config, "its file system does not allow direct I/O; leave out 'direct'");
+  }
+  if ((errno == EROFS || errno == EACCES || errno == ETXTBSY) && !config.readonly) {
+    reject(config, fmt::format("cannot be opened for writing: {}; is 'readonly' missing?",
+                               std::strerror(errno)));
+  }
+  reject(config, fmt::format("cannot be opened: {}", std::strerror(errno)));
+}
+
+/// Refuses what is no disk before opening it: the open of a FIFO would wait for a writer.
+struct stat examine(const BlkConfig& config) {
+  struct stat info {};
+  if (::stat(config.path.c_str(), &info) != 0) {
+    reject(config, fmt::format("cannot be opened: {}", std::strerror(errno)));
+  }
+  if (S_ISDIR(info.st_mode)) reject(config, "is a directory; expected an image or a block device");
+  if (!S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode)) {
+    reject(config, "is neither a file nor a block device");
+  }
+  return info;
+}
+
+void lock(const BlkConfig& config, const Fd& fd) {
+  // A lock of the open file description: it goes with the descriptor, however the process ends,
+  // and it also keeps one machine from using a file for two disks.
+  struct flock request {};
+  request.l_type = config.readonly ? F_RDLCK : F_WRLCK;
+  request.l_whence = SEEK_SET;
+  if (::fcntl(fd.get(), F_OFD_SETLK, &request) == 0) return;
+  if (errno == EAGAIN || errno == EACCES) {
+    reject(config, config.readonly ? "is open for writing elsewhere; expected readers only"
+                                   : "is in use elsewhere; a writable disk has one user");
+  }
+  // File systems without locks: a lock that cannot be had protects nobody else either.
+  log_warn("disk '{}': cannot be locked: {}", config.path, std::strerror(errno));
+}
+
+uint32_t block_ioctl(const Fd& fd, unsigned long request, uint32_t fallback) {
+  unsigned value = 0;
+  return ::ioctl(fd.get(), request, &value) == 0 && value >= kSectorBytes ? value : fallback;
+}
+
+void measure(const BlkConfig& config, const struct stat& info, const Fd& fd, BlkBacking& backing) {
+  if (S_ISBLK(info.st_mode)) {
+    uint64_t size = 0;
+    check(::ioctl(fd.get(), BLKGETSIZE64, &size), "BLKGETSIZE64");
+    backing.size = size;
+    int logical = 0;
+    if (::ioctl(fd.get(), BLKSSZGET, &logical) == 0 && logical >= 512) {
+      backing.logical_block = static_cast<uint32_t>(logical);
+    }
+    backing.physical_block = block_ioctl(fd, BLKPBSZGET, backing.logical_block);
+    backing.discard_alignment = backing.physical_block;
+  } else {
+    struct stat now {};
+    check(::fstat(fd.get(), &now), "fstat of a disk");
+    backing.size = static_cast<uint64_t>(now.st_size);
+    backing.physical_block = kPage;
+    backing.discard_alignment = kPage;
+  }
+  if (backing.size == 0) reject(config, "is empty; expected at least 512 bytes");
+  if (backing.size % kSectorBytes != 0) {
+    reject(config, fmt::format("its size, {} bytes, is not a multiple of 512; expected a raw image",
+                               backing.size));
+  }
+}
+
+/// The smallest block that O_DIRECT reads from `fd`. Asked of the file itself, since neither the
+/// file system's nor the device's word is had in the same way everywhere.
+uint32_t probe_direct_alignment(const BlkConfig& config, const Fd& fd) {
+  alignas(kPage) std::array<std::byte, kPage> buffer;
+  for (uint32_t block = kSectorBytes; block <= kPage; block *= 2) {
+    if (::pread(fd.get(), buffer.data(), block, 0) >= 0) return block;
+    if (errno != EINVAL) break;
+  }
+  reject(config, fmt::format("cannot be read directly: {}", std::strerror(errno)));
+}
+
+}  // namespace
+
+DiskFile open_disk(const BlkConfig& config) {
+  const struct stat info = examine(config);
+  DiskFile disk;
+  disk.file = open_file(config, config.direct ? O_DIRECT : 0);
+  lock(config, disk.file);
+  measure(config, info, disk.file, disk.backing);
+  if (config.direct) {
+    disk.buffered = open_file(config, 0);
+    disk.backing.offset_alignment = probe_direct_alignment(config, disk.file);
+    disk.backing.memory_alignment = disk.backing.offset_alignment;
+  }
+  disk.backing.fd = disk.file.get();
+  disk.backing.buffered_fd = disk.buffered.get();
+  return disk;
+}
+
+BlkSettings blk_settings(const BlkConfig& config, std::string name) {
+  return {.name = std::move(name),
+          .queues = config.queues,
+          .queue_size = config.queue_size,
+          .readonly = config.readonly,
+          .discard = config.discard,
+          .writeback = config.writeback,
+          .serial = config.serial};
+}
+
+}  // namespace ringlet

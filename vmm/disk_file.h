@@ -1,0 +1,24 @@
+// Opens, locks and measures the host file or block device behind a disk.
+#pragma once
+
+#include "kvm/fd.h"
+#include "virtio/blk.h"
+#include "virtio/blk_config.h"
+
+namespace ringlet {
+
+/// An open disk. The lock lives as long as `file` does.
+struct DiskFile {
+  Fd file;
+  Fd buffered;  ///< the same file without O_DIRECT, when `file` has it
+  BlkBacking backing;
+};
+
+/// Throws ConfigError when the path does not name a file or block device that can be this disk, or
+/// when another process uses it: one writer, or any number of readers.
+DiskFile open_disk(const BlkConfig& config);
+
+/// What the device model needs besides; `name` is for log lines.
+BlkSettings blk_settings(const BlkConfig& config, std::string name);
+
+}  // namespace ringlet

@@ -1,0 +1,67 @@
+// The PC's own devices, in one piece: made and put on the buses together.
+#include "vmm/legacy_devices.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "kvm/error.h"
+#include "vmm/layout.h"
+
+namespace ringlet {
+namespace {
+
+/// Where the guest's console output goes; an empty Fd for nowhere.
+Fd open_output(const MachineConfig& config) {
+  if (config.serial == "none") return {};
+  if (config.serial == "stdio") return Fd(::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3));
+  Fd file(::open(config.serial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  if (file) return file;
+  throw ConfigError(fmt::format("serial: '{}' cannot be opened for writing: {}", config.serial,
+                                std::strerror(errno)));
+}
+
+Fd open_input(const MachineConfig& config) {
+  if (config.serial != "stdio") return {};
+  return Fd(::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3));
+}
+
+}  // namespace
+
+LegacyDevices::LegacyDevices(const MachineConfig& config, Buses& buses, InterruptSource& interrupts,
+                             IoLoop& loop, MachineEvents& events)
+    : output_(open_output(config)),
+      input_(open_input(config)),
+      serial_(interrupts.make_line(kCom1Gsi)),
+      console_(serial_, loop, output_.get(), input_.get(), ::isatty(STDIN_FILENO) == 1, events),
+      acpi_pm_(interrupts.make_line(kSciGsi), events),
+      i8042_(events),
+      pvpanic_(events),
+      debug_exit_(events),
+      debug_console_([this](std::byte byte) { console_.write_debug(byte); }) {
+  constexpr AddrRange kI8042Ports{kI8042CommandPort, 1};
+  constexpr AddrRange kPmPorts{kPm1EventPorts.base,
+                               kResetPorts.base + kResetPorts.size - kPm1EventPorts.base};
+  if (config.serial != "none") put(buses.port, kCom1Ports, serial_, "serial");
+  put(buses.port, kCmosPorts, rtc_, "rtc");
+  put(buses.port, kI8042Ports, i8042_, "i8042");
+  put(buses.port, kPvpanicPorts, pvpanic_, "pvpanic");
+  put(buses.port, kPmPorts, acpi_pm_, "acpi");
+  if (config.debug_exit) {
+    put(buses.port, {*config.debug_exit, DebugExit::kPorts}, debug_exit_, "debug-exit");
+  }
+  if (config.debug_console) {
+    put(buses.port, {*config.debug_console, 1}, debug_console_, "debug-console");
+  }
+  if (config.boot_timer) put(buses.mmio, kBootTimer, boot_timer_, "boot-timer");
+}
+
+void LegacyDevices::put(Bus& bus, AddrRange range, BusDevice& device, const char* name) {
+  if (bus.insert(range, device)) return;
+  throw ConfigError(fmt::format("{}: ports {:#x} to {:#x} belong to another device", name,
+                                range.base, range.base + range.size - 1));
+}
+
+}  // namespace ringlet

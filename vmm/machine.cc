@@ -1,0 +1,195 @@
+// The machine: every part of it, put together from a MachineConfig, in start-up order.
+#include "vmm/machine.h"
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+#include <unistd.h>
+
+#include "kvm/error.h"
+#include "kvm/log.h"
+#include "virtio/blk.h"
+#include "vmm/acpi/tables.h"
+#include "vmm/boot/command_line.h"
+#include "vmm/boot/loader.h"
+#include "vmm/disk_file.h"
+#include "vmm/layout.h"
+
+namespace ringlet {
+namespace {
+
+/// RAM below the hole, then the rest above it.
+std::vector<AddrRange> ram_ranges(uint64_t bytes) {
+  std::vector<AddrRange> ranges{{0, std::min(bytes, kRamLowMax)}};
+  if (bytes > kRamLowMax) ranges.push_back({kRamHighBase, bytes - kRamLowMax});
+  return ranges;
+}
+
+AddrRange place_window64(const MachineConfig& config, const Kvm& kvm) {
+  const auto window = window64(ram_end(config.memory), kvm.address_bits());
+  if (window) return *window;
+  throw ConfigError(fmt::format(
+      "memory: {} MiB do not fit; this host's guests have {} address bits, and PCI needs some",
+      config.memory / kMiB, kvm.address_bits()));
+}
+
+/// What the Linux command line's root= is to name: the first disk, if there is one.
+std::optional<RootDisk> root_disk(const MachineConfig& config) {
+  for (const DeviceConfig& device : config.devices) {
+    if (const auto* disk = std::get_if<BlkConfig>(&device)) {
+      return RootDisk{.device = "/dev/vda", .read_only = disk->readonly};
+    }
+  }
+  return std::nullopt;
+}
+
+/// Opens what the host has to give for a device and makes the device. One overload for each type.
+void make_device(const BlkConfig& config, PciDevice& slot) {
+  DiskFile disk = open_disk(config);
+  slot.device = std::make_unique<Blk>(blk_settings(config, slot.name), disk.backing);
+  slot.files.push_back(std::move(disk.file));
+  if (disk.buffered) slot.files.push_back(std::move(disk.buffered));
+}
+
+Outcome outcome_of(const Vcpu& vcpu, const VcpuExit& exit) {
+  using enum VcpuExit::Kind;
+  switch (exit.kind) {
+    case SystemReset: return {.kind = Outcome::Kind::Reset};
+    case SystemPoweroff: return {.kind = Outcome::Kind::PowerOff};
+    case SystemCrash: return {.kind = Outcome::Kind::Panic};
+    case HostError:
+      return {.kind = Outcome::Kind::HostError, .details = vcpu.describe_failure(exit)};
+    default: return {.kind = Outcome::Kind::Crash, .details = vcpu.describe_failure(exit)};
+  }
+}
+
+}  // namespace
+
+Machine::Machine(const MachineConfig& config)
+    : memory_(ram_ranges(config.memory),
+              {.kind = config.memory_backing, .huge_pages = config.huge_pages}),
+      window64_(place_window64(config, kvm_)),
+      vm_(kvm_, memory_,
+          {.identity_map = GuestAddr(kKvmIdentityMap.base), .tss = GuestAddr(kKvmTss.base)}),
+      interrupts_(vm_),
+      doorbells_(vm_),
+      bridge_(buses_, {.ecam = kEcam, .window32 = kPciWindow32, .window64 = window64_}) {
+  legacy_ = std::make_unique<LegacyDevices>(config, buses_, interrupts_, loop_, *this);
+  add_devices(config);
+  make_vcpus(config);
+  load_guest(config);
+  io_thread_ = std::make_unique<IoThread>(loop_, "io-loop");
+  threads_ = std::make_unique<VcpuThreads>(
+      vcpus_, buses_, [this](Vcpu& vcpu, const VcpuExit& exit) { vcpu_left(vcpu, exit); });
+}
+
+Machine::~Machine() {
+  stop();
+}
+
+void Machine::add_devices(const MachineConfig& config) {
+  for (size_t i = 0; i < config.devices.size(); ++i) {
+    // Slot 0 is the host bridge.
+    const auto number = static_cast<unsigned>(i + 1);
+    if (number >= kPciSlots) throw ConfigError("devices: 31 at most, one for each PCI slot");
+    auto slot = std::make_unique<PciDevice>();
+    visit_device(config.devices[i], [&](const auto& type, const auto& device) {
+      slot->name = device.id.empty() ? fmt::format("{} 00:{:02x}.0", type.name, number) : device.id;
+      make_device(device, *slot);
+    });
+    slot->transport = std::make_unique<PciTransport>(
+        *slot->device, PciTransportParts{.interrupts = interrupts_,
+                                         .doorbells = doorbells_,
+                                         .loop = loop_,
+                                         .memory = memory_,
+                                         .pin = IntxPin::A,
+                                         .intx_gsi = intx_gsi(number, 0)});
+    bridge_.add(*slot->transport, number);
+    devices_.push_back(std::move(slot));
+  }
+  bridge_.assign_bars();
+}
+
+void Machine::make_vcpus(const MachineConfig& config) {
+  const bool tsc_deadline = kvm_.extension(KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+  for (uint32_t id = 0; id < config.cpus; ++id) {
+    vcpus_.push_back(std::make_unique<Vcpu>(vm_, id));
+    vcpus_.back()->set_cpuid(make_cpuid(kvm_.supported_cpuid(), {.apic_id = id,
+                                                                 .cpu_count = config.cpus,
+                                                                 .tsc_deadline = tsc_deadline,
+                                                                 .changes = config.cpuid}));
+  }
+  if (config.cpuid.empty()) return;
+  forced_cpuid_ = forced_changes(vcpus_.front()->cpuid(), config.cpuid);
+  for (const CpuidChange& change : forced_cpuid_) {
+    log_warn("cpuid: '{}' has no effect, KVM forces this bit on this host", to_string(change));
+  }
+}
+
+void Machine::load_guest(const MachineConfig& config) {
+  AcpiConfig acpi{.apic_ids = {}, .window64 = window64_, .has_serial = config.serial != "none"};
+  for (const auto& vcpu : vcpus_) acpi.apic_ids.push_back(vcpu->id());
+  const AcpiTables tables = build_acpi(acpi);
+  BootConfig boot{.kernel = BootFile::open("kernel", config.kernel),
+                  .initrd = std::nullopt,
+                  .command_line = make_command_line(config.cmdline, root_disk(config)),
+                  .rsdp = GuestAddr(tables.rsdp)};
+  if (!config.initrd.empty()) boot.initrd = BootFile::open("initrd", config.initrd);
+  const BootResult loaded = load_kernel(boot, memory_);
+  const bool placed = memory_.write(GuestAddr(kAcpiTables.base), tables.blob);
+  if (!placed) throw ConfigError("memory: too small for the ACPI tables");
+  std::visit([this](const auto& start) { vcpus_.front()->set_start(start); }, loaded.start);
+}
+
+// Running and ending --------------------------------------------------------------------------
+
+void Machine::start() {
+  legacy_->console().start();
+  threads_->resume();
+}
+
+void Machine::vcpu_left(Vcpu& vcpu, const VcpuExit& exit) {
+  finish(outcome_of(vcpu, exit));
+}
+
+void Machine::guest_request(GuestRequest request, uint8_t status) noexcept {
+  using Kind = Outcome::Kind;
+  switch (request) {
+    case GuestRequest::PowerOff: return finish({.kind = Kind::PowerOff});
+    case GuestRequest::Reset: return finish({.kind = Kind::Reset});
+    case GuestRequest::Panic: return finish({.kind = Kind::Panic});
+    case GuestRequest::DebugExit: return finish({.kind = Kind::DebugExit, .status = status});
+    case GuestRequest::UserLeft: return finish({.kind = Kind::UserLeft});
+  }
+}
+
+void Machine::finish(Outcome outcome) noexcept {
+  {
+    const std::scoped_lock lock(outcome_mutex_);
+    if (outcome_.kind != Outcome::Kind::None) return;
+    outcome_ = std::move(outcome);
+  }
+  // The guest must not go on behind the instruction that ended it.
+  threads_->request_pause();
+  outcome_fd_.signal();
+}
+
+Outcome Machine::outcome() const {
+  const std::scoped_lock lock(outcome_mutex_);
+  return outcome_;
+}
+
+void Machine::press_power_button() {
+  legacy_->acpi_pm().press_power_button();
+}
+
+void Machine::stop() {
+  if (threads_) threads_->stop();
+  if (io_thread_) {
+    legacy_->console().flush();
+    io_thread_.reset();
+  }
+}
+
+}  // namespace ringlet

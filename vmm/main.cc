@@ -1,0 +1,104 @@
+// The program: reads the command line, runs a machine, and turns every end into an exit status.
+#include <sys/prctl.h>
+
+#include <cstdio>
+#include <string_view>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "kvm/error.h"
+#include "kvm/log.h"
+#include "vmm/check.h"
+#include "vmm/cli.h"
+#include "vmm/config_json.h"
+#include "vmm/crash.h"
+#include "vmm/machine.h"
+#include "vmm/supervisor.h"
+#include "vmm/terminal.h"
+
+namespace ringlet {
+namespace {
+
+/// What a user is told when there is no machine (any more), in one line.
+void complain(std::string_view message) {
+  fmt::print(stderr, "ringlet: {}\n", message);
+}
+
+/// A file opened later must not become stdin, stdout or stderr because a caller closed those.
+void fill_standard_descriptors() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    if (::fcntl(fd, F_GETFD) < 0) check(::open("/dev/null", O_RDWR), "/dev/null");
+  }
+}
+
+int print(const std::string& text) {
+  const bool written =
+      std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  if (!written) throw_errno("stdout");
+  return to_int(ExitStatus::PowerOff);
+}
+
+/// Everything that lives as long as the machine, in the order of its start; the reverse order is
+/// the shutdown.
+Ending run_machine(const MachineConfig& config) {
+  Signals signals;
+  Machine machine(config);
+  Terminal terminal(config.serial == "stdio" ? STDIN_FILENO : -1);
+  machine.start();
+  return supervise(machine, signals, terminal, config.grace_ms);
+}
+
+int run(const MachineConfig& config) {
+  validate_files(config);
+  log_setup(config.log_level, config.log_file);
+  check(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS");
+  // Output that nobody reads and files at their limit are errors to handle, not reasons to die.
+  ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);
+  install_crash_handlers();
+  const Ending ending = run_machine(config);
+  constexpr int kLogFlushMs = 1000;
+  log_flush(kLogFlushMs);
+  for (const auto& line : ending.details) complain(line);
+  if (ending.signal != 0) die_by(ending.signal);
+  return ending.status;
+}
+
+int run_command(std::span<const char* const> args) {
+  const CommandLine line = parse_command_line(args);
+  switch (line.command) {
+    case Command::Print: return print(line.text);
+    case Command::DryRun: validate_files(line.machine); return print(machine_to_json(line.machine));
+    case Command::Check: {
+      const CheckReport report = check_host();
+      print(line.json ? report_as_json(report) : report_as_table(report));
+      return to_int(report.can_run ? ExitStatus::PowerOff : ExitStatus::HostError);
+    }
+    case Command::Run: break;
+  }
+  return run(line.machine);
+}
+
+}  // namespace
+}  // namespace ringlet
+
+int main(int argc, char** argv) {
+  using ringlet::ExitStatus;
+  ExitStatus status = ExitStatus::HostError;
+  try {
+    ringlet::fill_standard_descriptors();
+    const std::vector<const char*> args(argv + std::min(argc, 1), argv + argc);
+    return ringlet::run_command(args);
+  } catch (const ringlet::ConfigError& error) {
+    ringlet::complain(error.what());
+    status = ExitStatus::Usage;
+  } catch (const std::exception& error) {
+    ringlet::complain(error.what());
+  }
+  constexpr int kLogFlushMs = 1000;
+  ringlet::log_flush(kLogFlushMs);
+  return ringlet::to_int(status);
+}

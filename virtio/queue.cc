@@ -161,8 +161,9 @@ bool Queue::add_part(const ring::Descriptor& descriptor, Slot& slot, uint64_t& t
     return false;
   }
   total += length;
-  if (total > std::numeric_limits<uint32_t>::max()) {  // 2.7.4.1
-    fail("a chain of more than 2^32 bytes");
+  // 2.7.5.2 allows for one byte more, which used lengths could not tell from none.
+  if (total > std::numeric_limits<uint32_t>::max()) {
+    fail("a chain of 2^32 bytes or more");
     return false;
   }
   iovec* const part =
@@ -174,6 +175,10 @@ bool Queue::add_part(const ring::Descriptor& descriptor, Slot& slot, uint64_t& t
 
 uint16_t Queue::give_back(Chain& chain) noexcept {
   assert(chain.queue_ == this);
+  // Also without a used entry for it: I/O that failed half-way, or was cancelled, may have written.
+  for (const iovec& part : chain.writable()) {
+    memory_.mark_dirty({static_cast<const std::byte*>(part.iov_base), part.iov_len});
+  }
   const uint16_t head = slots_[chain.slot_].head;
   free_slots_.push_back(chain.slot_);  // within the capacity reserved: never allocates
   head_in_flight_[head] = false;
@@ -183,11 +188,6 @@ uint16_t Queue::give_back(Chain& chain) noexcept {
 }
 
 void Queue::complete(Chain chain, uint32_t written) noexcept {
-  if (written > 0) {
-    for (const iovec& part : chain.writable()) {
-      memory_.mark_dirty({static_cast<const std::byte*>(part.iov_base), part.iov_len});
-    }
-  }
   ring::UsedElement element;
   element.head = give_back(chain);
   element.length = written;

@@ -5,62 +5,12 @@
 
 #include <catch2/catch.hpp>
 
-#include "tests/fake/driver_queue.h"
+#include "tests/fake/queue_pair.h"
 
 namespace ringlet {
 namespace {
 
-constexpr AddrRange kMemory{0, 4 << 20};
-constexpr GuestAddr kOutside{0x1000'0000};
-
-/// A queue of either side, with rings in fresh guest memory.
-struct Pair {
-  explicit Pair(uint16_t size, Features features = {}, QueuePosition position = {})
-      : driver(heap, size, features) {
-    driver.restart(position);
-    std::string_view why;
-    device = Queue::create(memory, QueueIndex(0), driver.config(), features, position, why);
-    REQUIRE(device);
-  }
-
-  /// Makes one descriptor, as given, the only chain available, and pops it.
-  std::string_view break_with(const ring::Descriptor& descriptor) {
-    driver.put_descriptor(0, descriptor);
-    driver.put_avail(0, 0);
-    driver.set_avail_index(1);
-    CHECK_FALSE(device->pop());
-    return device->broken();
-  }
-
-  /// Adds `chains` of one writable descriptor each; true when a kick is due.
-  bool offer(unsigned chains) {
-    for (unsigned i = 0; i < chains; ++i) {
-      const std::array<Segment, 1> chain{{{buffer, 64, true}}};
-      REQUIRE(driver.add(chain));
-    }
-    return driver.publish();
-  }
-
-  /// Takes up to `chains` and completes them; true when the driver wants an interrupt.
-  bool serve(unsigned chains) {
-    for (unsigned i = 0; i < chains; ++i) {
-      auto chain = device->pop();
-      REQUIRE(chain);
-      device->complete(std::move(*chain), 0);
-    }
-    return device->publish();
-  }
-
-  void drain() {
-    while (auto chain = device->pop()) Queue::abandon(std::move(*chain));
-  }
-
-  GuestMemory memory{std::span(&kMemory, 1), MemoryBacking{}};
-  GuestHeap heap{memory, kMemory};
-  GuestAddr buffer = heap.take(4096);
-  DriverQueue driver;
-  std::unique_ptr<Queue> device;
-};
+constexpr AddrRange kMemory = QueuePair::kMemory;
 
 std::string_view refusal(const QueueConfig& config) {
   const GuestMemory memory{std::span(&kMemory, 1), MemoryBacking{}};
@@ -128,13 +78,13 @@ TEST_CASE("rings that end where guest memory ends are accepted") {
 // Chains --------------------------------------------------------------------------------------
 
 TEST_CASE("an empty ring has nothing to pop, and that breaks nothing") {
-  Pair pair(16);
+  QueuePair pair(16);
   CHECK_FALSE(pair.device->pop());
   CHECK(pair.device->broken().empty());
 }
 
 TEST_CASE("a chain comes out with its readable and writable parts in order") {
-  Pair pair(16);
+  QueuePair pair(16);
   const std::array<Segment, 4> chain{{{pair.buffer, 16, false},
                                       {pair.buffer.plus(16).value(), 100, false},
                                       {pair.buffer.plus(512).value(), 1, true},
@@ -157,7 +107,7 @@ TEST_CASE("a chain comes out with its readable and writable parts in order") {
 
 TEST_CASE("a chain as long as its queue is accepted, directly and through an indirect table") {
   const auto size = GENERATE(as<uint16_t>{}, 1, 2, 16, 256, 1024);
-  Pair pair(size, Feature::IndirectDesc);
+  QueuePair pair(size, Feature::IndirectDesc);
   const std::vector<Segment> chain(size, Segment{pair.buffer, 8, true});
   pair.driver.add(chain);
   (void)pair.driver.publish();
@@ -173,6 +123,176 @@ TEST_CASE("a chain as long as its queue is accepted, directly and through an ind
   REQUIRE(indirect);
   CHECK(indirect->writable().size() == size);
   Queue::abandon(std::move(*indirect));
+}
+
+TEST_CASE("direct descriptors may lead to an indirect table") {
+  QueuePair pair(8, Feature::IndirectDesc);
+  const GuestAddr table = pair.heap.take(32);
+  REQUIRE(pair.memory.write_value(
+      table,
+      ring::Descriptor{
+          .address = pair.buffer.value(), .length = 20, .flags = ring::kDescWrite, .next = 0}));
+  pair.driver.put_descriptor(
+      3, {.address = pair.buffer.value(), .length = 10, .flags = ring::kDescNext, .next = 5});
+  pair.driver.put_descriptor(
+      5, {.address = table.value(), .length = 16, .flags = ring::kDescIndirect, .next = 0});
+  pair.driver.put_avail(0, 3);
+  pair.driver.set_avail_index(1);
+  auto chain = pair.device->pop();
+  REQUIRE(chain);
+  CHECK(chain->readable_bytes() == 10);
+  CHECK(chain->writable_bytes() == 20);
+  Queue::abandon(std::move(*chain));
+}
+
+TEST_CASE("the write flag of a descriptor that refers to an indirect table is ignored") {
+  QueuePair pair(8, Feature::IndirectDesc);
+  const GuestAddr table = pair.heap.take(16);
+  REQUIRE(pair.memory.write_value(
+      table,
+      ring::Descriptor{.address = pair.buffer.value(), .length = 20, .flags = 0, .next = 0}));
+  pair.driver.put_descriptor(0, {.address = table.value(),
+                                 .length = 16,
+                                 .flags = ring::kDescIndirect | ring::kDescWrite,
+                                 .next = 0});
+  pair.driver.put_avail(0, 0);
+  pair.driver.set_avail_index(1);
+  auto chain = pair.device->pop();
+  REQUIRE(chain);
+  CHECK(chain->readable_bytes() == 20);
+  Queue::abandon(std::move(*chain));
+}
+
+TEST_CASE("descriptors without bytes are left out of a chain") {
+  QueuePair pair(8);
+  const std::array<Segment, 4> chain{{{pair.buffer, 0, false},
+                                      {pair.buffer, 5, false},
+                                      {pair.buffer, 0, true},
+                                      {pair.buffer, 6, true}}};
+  pair.driver.add(chain);
+  (void)pair.driver.publish();
+  auto popped = pair.device->pop();
+  REQUIRE(popped);
+  CHECK(popped->readable().size() == 1);
+  CHECK(popped->readable_bytes() == 5);
+  CHECK(popped->writable().size() == 1);
+  CHECK(popped->writable_bytes() == 6);
+  Queue::abandon(std::move(*popped));
+}
+
+TEST_CASE("a chain is read once: what the guest changes afterwards has no effect") {
+  QueuePair pair(8);
+  (void)pair.offer(1);
+  auto chain = pair.device->pop();
+  REQUIRE(chain);
+  pair.driver.put_descriptor(0, {.address = 0, .length = 9, .flags = 0, .next = 0});
+  CHECK(chain->writable_bytes() == 64);
+  CHECK(chain->readable_bytes() == 0);
+  Queue::abandon(std::move(*chain));
+}
+
+TEST_CASE("chains in flight have slots of their own, below the queue size") {
+  QueuePair pair(4);
+  (void)pair.offer(4);
+  std::vector<Chain> chains;
+  std::array<bool, 4> taken{};
+  for (int i = 0; i < 4; ++i) {
+    chains.push_back(pair.device->pop().value());
+    REQUIRE(chains.back().slot() < 4);
+    CHECK_FALSE(taken[chains.back().slot()]);
+    taken[chains.back().slot()] = true;
+  }
+  CHECK(pair.device->in_flight() == 4);
+  CHECK_FALSE(pair.device->pop());
+  CHECK(pair.device->broken().empty());
+  for (Chain& chain : chains) Queue::abandon(std::move(chain));
+}
+
+// The used ring -------------------------------------------------------------------------------
+
+TEST_CASE("used entries name heads and lengths in the order of completion, not of arrival") {
+  QueuePair pair(8);
+  (void)pair.offer(3);
+  auto first = pair.device->pop();
+  auto second = pair.device->pop();
+  auto third = pair.device->pop();
+  pair.device->complete(std::move(*third), 64);
+  pair.device->complete(std::move(*first), 0);
+  CHECK(pair.driver.used_index() == 0);
+  CHECK(pair.device->publish());
+  CHECK(pair.driver.used_index() == 2);
+  CHECK(pair.driver.take_used() == UsedEntry{.head = 2, .length = 64});
+  CHECK(pair.driver.take_used() == UsedEntry{.head = 0, .length = 0});
+  CHECK_FALSE(pair.driver.take_used());
+  pair.device->complete(std::move(*second), 7);
+  CHECK(pair.device->publish());
+  CHECK(pair.driver.take_used() == UsedEntry{.head = 1, .length = 7});
+}
+
+TEST_CASE("a chain that was abandoned never shows up as used") {
+  QueuePair pair(8);
+  (void)pair.offer(2);
+  Queue::abandon(pair.device->pop().value());
+  pair.device->complete(pair.device->pop().value(), 1);
+  CHECK(pair.device->publish());
+  CHECK(pair.driver.take_used() == UsedEntry{.head = 1, .length = 1});
+  CHECK_FALSE(pair.driver.has_used());
+  CHECK(pair.device->in_flight() == 0);
+}
+
+TEST_CASE("indices run through 65535 and on, over queues of any size") {
+  const auto size = GENERATE(as<uint16_t>{}, 1, 2, 16, 1024);
+  QueuePair pair(size, {}, {.next_avail = 65530, .next_used = 65530});
+  for (unsigned i = 0; i < 20; ++i) {
+    (void)pair.offer(1);
+    CHECK(pair.serve(1));
+    CHECK(pair.driver.take_used());
+  }
+  CHECK(pair.device->position().next_avail == 14);
+  CHECK(pair.device->position().next_used == 14);
+  CHECK(pair.driver.used_index() == 14);
+  CHECK(pair.device->broken().empty());
+}
+
+TEST_CASE("a queue carries on from a saved position") {
+  QueuePair pair(8);
+  (void)pair.offer(3);
+  (void)pair.serve(2);
+  const QueuePosition position = pair.device->position();
+  CHECK(position.next_avail == 2);
+  CHECK(position.next_used == 2);
+  std::string_view why;
+  const auto next =
+      Queue::create(pair.memory, QueueIndex(0), pair.driver.config(), {}, position, why);
+  REQUIRE(next);
+  next->complete(next->pop().value(), 5);
+  CHECK(next->publish());
+  CHECK(pair.driver.take_used()->head == 0);
+  CHECK(pair.driver.take_used()->head == 1);
+  CHECK(pair.driver.take_used() == UsedEntry{.head = 2, .length = 5});
+}
+
+TEST_CASE("what the device writes is marked dirty: data, used elements and index") {
+  QueuePair pair(8);
+  pair.memory.track_dirty();
+  (void)pair.offer(2);
+  auto first = pair.device->pop();
+  auto second = pair.device->pop();
+  pair.device->complete(std::move(*first), 64);
+  Queue::abandon(std::move(*second));
+  (void)pair.device->publish();
+  const auto dirty = pair.memory.take_dirty(0);
+  const uint64_t buffer_page = pair.buffer.value() / 4096;
+  const uint64_t used_page = pair.driver.config().device_area.value() / 4096;
+  CHECK(dirty[0] == (uint64_t{1} << buffer_page | uint64_t{1} << used_page));
+}
+
+TEST_CASE("an abandoned chain's buffers are marked dirty, as I/O may have reached them") {
+  QueuePair pair(8);
+  pair.memory.track_dirty();
+  (void)pair.offer(1);
+  Queue::abandon(pair.device->pop().value());
+  CHECK(pair.memory.take_dirty(0)[0] == uint64_t{1} << (pair.buffer.value() / 4096));
 }
 
 }  // namespace

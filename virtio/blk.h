@@ -49,7 +49,7 @@ struct BlkSettings {
   bool readonly = false;
   bool discard = true;
   bool writeback = true;
-  std::string serial;  ///< up to 20 bytes
+  std::string serial{};  ///< up to 20 bytes
 };
 
 class Blk final : public Device {
@@ -82,7 +82,6 @@ class Blk final : public Device {
 
  private:
   class Request;
-  struct Segment;
   using Requests = std::unique_ptr<Request[]>;
 
   DeviceTraits make_traits() const;
@@ -95,6 +94,7 @@ class Blk final : public Device {
   // Each starts a request, or finishes it with its status.
   void start(Request& request) noexcept;
   void start_transfer(Request& request, uint64_t sector) noexcept;
+  void start_ranges(Request& request, BlkFeature needed) noexcept;
   void start_range(Request& request) noexcept;
   void start_identify(Request& request) noexcept;
   void submit_transfer(Request& request) noexcept;

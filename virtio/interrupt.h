@@ -24,12 +24,13 @@ class TransportEvents {
   virtual Target queue_interrupt(QueueIndex queue) noexcept = 0;
   /// Where a configuration change notification goes now. Sets the ISR bit for INTx.
   virtual Target config_interrupt() noexcept = 0;
-  /// The shared INTx line was acknowledged (resample): whether to raise it again.
-  virtual bool intx_still_wanted() noexcept = 0;
+  /// The INTx line was acknowledged (resample) or enabled: itself when there is still a reason to
+  /// raise it. Leaves the ISR alone.
+  virtual Target pending_intx() noexcept = 0;
   /// Becomes readable on that acknowledgement; -1 when the transport has no line.
   virtual int resample_fd() noexcept = 0;
 
-  /// Changes what the driver reads and moves the generation (2.5.3).
+  /// Changes what the driver reads (2.5.3).
   virtual void config_changed(size_t offset, std::span<const std::byte> bytes) noexcept = 0;
   /// Adds DEVICE_NEEDS_RESET to the status.
   virtual void needs_reset() noexcept = 0;

@@ -4,6 +4,8 @@
 
 #include <array>
 #include <bit>
+#include <mutex>
+#include <utility>
 
 #include "kvm/registers.h"
 #include "virtio/pci_transport.h"
@@ -103,8 +105,11 @@ uint64_t PciTransport::get(Reg reg) noexcept {
                  : 0;
     case Reg::ConfigVector: return config_vector_;
     case Reg::NumQueues: return queues_.size();
-    case Reg::Status: return status_.load(std::memory_order_acquire);
-    case Reg::Generation: return generation_.load(std::memory_order_acquire);
+    case Reg::Status: return read_status();
+    case Reg::Generation: {
+      const std::scoped_lock lock(config_mutex_);
+      return generation_;
+    }
     case Reg::QueueSelect: return queue_select_;
     default: break;
   }
@@ -134,7 +139,9 @@ void PciTransport::set(Reg reg, uint64_t value) noexcept {
     case Reg::DriverFeatureSelect: driver_feature_select_ = static_cast<uint32_t>(value); return;
     case Reg::DriverFeature:
       // 3.1.1: fixed once FEATURES_OK was accepted.
-      if (driver_feature_select_ < 2 && (status_ & status::kFeaturesOk) == 0) {
+      if ((status_ & status::kFeaturesOk) != 0) return;
+      driver_wants_unknown_ |= driver_feature_select_ >= 2 && value != 0;
+      if (driver_feature_select_ < 2) {
         const unsigned shift = 32 * driver_feature_select_;
         driver_features_ = (driver_features_ & ~(uint64_t{UINT32_MAX} << shift)) | value << shift;
       }
@@ -148,20 +155,17 @@ void PciTransport::set(Reg reg, uint64_t value) noexcept {
 }
 
 void PciTransport::set_queue(Reg reg, QueueRegisters& queue, uint64_t value) noexcept {
+  if (queue.resetting.load(std::memory_order_acquire)) return;
+  if (reg == Reg::QueueReset) {
+    if (value == 1) reset_queue(queue);
+    return;
+  }
   if (reg == Reg::QueueVector) {
     queue.vector = accept_vector(value);
     return;
   }
-  const bool enabled = queue.enabled.load(std::memory_order_acquire);
-  if (reg == Reg::QueueReset) {
-    const bool possible = phase_.load(std::memory_order_acquire) == Phase::Active && enabled &&
-                          Features(driver_features_).has(Feature::RingReset);
-    if (value == 1 && possible && !queue.resetting.exchange(true)) {
-      runner_.request_queue_reset(index_of(queue));
-    }
-    return;
-  }
-  if (enabled) return;  // 4.1.4.3.2: the driver must not change a queue that is enabled
+  // 4.1.4.3.2: the driver must not change a queue that is enabled.
+  if (queue.enabled.load(std::memory_order_acquire)) return;
   switch (reg) {
     case Reg::QueueSize:
       if (value <= queue.max_size && std::has_single_bit(value)) {
@@ -195,12 +199,31 @@ void PciTransport::enable_queue(QueueRegisters& queue) noexcept {
   runner_.request_queue_enable(index_of(queue), queue.config);
 }
 
+void PciTransport::reset_queue(QueueRegisters& queue) noexcept {
+  const bool enabled = queue.enabled.load(std::memory_order_acquire);
+  if (!enabled || !Features(driver_features_).has(Feature::RingReset)) return;
+  clear_queue(queue);  // the loop has its own copy
+  if (phase_.load(std::memory_order_acquire) != Phase::Active) {
+    queue.enabled.store(false, std::memory_order_release);
+    return;
+  }
+  queue.resetting.store(true, std::memory_order_release);
+  runner_.request_queue_reset(index_of(queue));
+}
+
 // Status --------------------------------------------------------------------------------------
+
+uint8_t PciTransport::read_status() noexcept {
+  const uint8_t status = status_.load(std::memory_order_acquire);
+  // 2.4.1: no notification may follow, so one that waits behind a mask is forgotten now.
+  if (status == 0 && std::exchange(forget_pending_, false)) msix_.clear_pending();
+  return status;
+}
 
 bool PciTransport::features_acceptable() const noexcept {
   const Features wanted(driver_features_);
   // 6.1: without VERSION_1 this would be a legacy driver, whose interface is not here.
-  return offered_.contains(wanted) && wanted.has(Feature::Version1);
+  return offered_.contains(wanted) && wanted.has(Feature::Version1) && !driver_wants_unknown_;
 }
 
 void PciTransport::write_status(uint8_t value) noexcept {
@@ -258,6 +281,7 @@ void PciTransport::reset() noexcept {
   if (phase_.load(std::memory_order_acquire) == Phase::Active) {
     // 4.1.4.3.1: the status reads 0 only when the reset is done. The loop answers.
     phase_.store(Phase::Resetting, std::memory_order_release);
+    forget_pending_ = true;
     runner_.request_reset();
   } else {
     isr_.store(0, std::memory_order_release);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cstring>
+#include <utility>
 
 #include "kvm/wire.h"
 
@@ -149,15 +150,20 @@ void PciTransport::clear_registers() noexcept {
   device_feature_select_ = 0;
   driver_feature_select_ = 0;
   driver_features_ = 0;
+  driver_wants_unknown_ = false;
   queue_select_ = 0;
   config_vector_ = kNoVector;
   for (QueueRegisters& queue : queues_) {
-    queue.config = QueueConfig{};
-    queue.config.size = queue.max_size;
-    queue.vector = kNoVector;
+    clear_queue(queue);
     queue.enabled = false;
     queue.resetting = false;
   }
+}
+
+void PciTransport::clear_queue(QueueRegisters& queue) noexcept {
+  queue.config = QueueConfig{};
+  queue.config.size = queue.max_size;
+  queue.vector = kNoVector;
 }
 
 // BAR 0 ---------------------------------------------------------------------------------------
@@ -269,22 +275,23 @@ PciTransport::Target PciTransport::target(uint16_t vector) noexcept {
     if (vector >= vector_fds_.size()) return {};
     return {.key = vector, .fd = vector_fds_[vector].load(std::memory_order_acquire)};
   }
-  if (!intx_.enabled()) return {};
+  return pending_intx();
+}
+
+PciTransport::Target PciTransport::pending_intx() noexcept {
+  if (!interrupt_pending() || !intx_.enabled()) return {};
   return {.key = kIntxKey, .fd = intx_.line().assert_fd()};
 }
 
 PciTransport::Target PciTransport::queue_interrupt(QueueIndex queue) noexcept {
-  isr_.fetch_or(kIsrQueue, std::memory_order_acq_rel);
+  // 4.1.4.5.1: this bit is for INTx only, the other one is always set.
+  if (!msix_.enabled()) isr_.fetch_or(kIsrQueue, std::memory_order_acq_rel);
   return target(queues_[queue.value()].vector.load(std::memory_order_acquire));
 }
 
 PciTransport::Target PciTransport::config_interrupt() noexcept {
   isr_.fetch_or(kIsrConfig, std::memory_order_acq_rel);
   return target(config_vector_.load(std::memory_order_acquire));
-}
-
-bool PciTransport::intx_still_wanted() noexcept {
-  return interrupt_pending() && intx_.enabled();
 }
 
 int PciTransport::resample_fd() noexcept {
@@ -295,6 +302,8 @@ int PciTransport::resample_fd() noexcept {
 
 void PciTransport::read_config(uint64_t offset, std::span<std::byte> data) noexcept {
   const std::scoped_lock lock(config_mutex_);
+  // 4.1.4.3.1: moved by the read that sees the change, so that it cannot wrap in between.
+  if (std::exchange(config_changed_, false)) ++generation_;
   for (size_t i = 0; i < data.size(); ++i) {
     data[i] = offset + i < config_.size() ? config_[offset + i] : std::byte{0};
   }
@@ -314,6 +323,7 @@ void PciTransport::write_config(uint64_t offset, std::span<const std::byte> data
       changed |= value != byte;
       byte = value;
     }
+    config_changed_ |= changed;
     if (changed) now = config_;
   }
   if (changed) runner_.request_config(now);
@@ -323,7 +333,7 @@ void PciTransport::config_changed(size_t offset, std::span<const std::byte> byte
   const std::scoped_lock lock(config_mutex_);
   assert(offset <= config_.size() && bytes.size() <= config_.size() - offset);
   std::ranges::copy(bytes, config_.begin() + static_cast<std::ptrdiff_t>(offset));
-  generation_.fetch_add(1, std::memory_order_acq_rel);
+  config_changed_ = true;
 }
 
 // From the loop -------------------------------------------------------------------------------

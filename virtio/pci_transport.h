@@ -73,7 +73,7 @@ class PciTransport final : public PciFunction,
   enum class Phase : uint8_t {
     Setup,      ///< the driver negotiates; the loop knows nothing of it
     Active,     ///< DRIVER_OK was set
-    Resetting,  ///< the loop drains; registers keep their last values, writes are ignored
+    Resetting,  ///< the loop drains; the status keeps its last value, writes are ignored
   };
   /// A queue's registers.
   struct QueueRegisters {
@@ -94,7 +94,7 @@ class PciTransport final : public PciFunction,
   // TransportEvents; on the I/O loop.
   Target queue_interrupt(QueueIndex queue) noexcept override;
   Target config_interrupt() noexcept override;
-  bool intx_still_wanted() noexcept override;
+  Target pending_intx() noexcept override;
   int resample_fd() noexcept override;
   void config_changed(size_t offset, std::span<const std::byte> bytes) noexcept override;
   void needs_reset() noexcept override;
@@ -111,12 +111,15 @@ class PciTransport final : public PciFunction,
   void set_queue(Reg reg, QueueRegisters& queue, uint64_t value) noexcept;
   QueueRegisters* selected() noexcept;
 
+  uint8_t read_status() noexcept;
   void write_status(uint8_t value) noexcept;
   bool features_acceptable() const noexcept;
   void activate() noexcept;
   void reset() noexcept;
   void clear_registers() noexcept;
+  void clear_queue(QueueRegisters& queue) noexcept;
   void enable_queue(QueueRegisters& queue) noexcept;
+  void reset_queue(QueueRegisters& queue) noexcept;
   void ring_doorbell(QueueRegisters& queue) noexcept;
   void remove_doorbells() noexcept;
   uint16_t accept_vector(uint64_t value) noexcept;
@@ -139,19 +142,22 @@ class PciTransport final : public PciFunction,
   uint32_t device_feature_select_ = 0;
   uint32_t driver_feature_select_ = 0;
   uint64_t driver_features_ = 0;
+  bool driver_wants_unknown_ = false;  // features above 63, which nobody offers
+  bool forget_pending_ = false;        // a reset was asked for, and not yet seen to be done
   uint16_t queue_select_ = 0;
   std::vector<QueueRegisters> queues_;
   std::optional<GuestAddr> bar_base_;
   LogLimit log_limit_;
 
-  std::mutex config_mutex_;  // of the next; held for a copy of a few bytes
+  std::mutex config_mutex_;  // of the next three; held for a copy of a few bytes
   std::vector<std::byte> config_;
+  bool config_changed_ = false;  // since the driver last read any of it
+  uint8_t generation_ = 0;
 
   // Shared with the I/O loop.
   std::atomic<Phase> phase_{Phase::Setup};
   std::atomic<uint8_t> status_{0};
   std::atomic<uint8_t> isr_{0};
-  std::atomic<uint8_t> generation_{0};
   std::atomic<uint16_t> config_vector_;
   std::vector<std::atomic<int>> vector_fds_;  // by vector; -1 until one is assigned
 

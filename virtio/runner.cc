@@ -2,6 +2,7 @@
 #include "virtio/runner.h"
 
 #include <cassert>
+#include <cerrno>
 #include <utility>
 
 namespace ringlet {
@@ -79,6 +80,7 @@ void Runner::request_config(std::span<const std::byte> config) noexcept {
   {
     const std::scoped_lock lock(mail_mutex_);
     mail_.config.emplace(config.begin(), config.end());
+    config_in_mail_.store(true, std::memory_order_release);
   }
   post_mail();
 }
@@ -91,19 +93,41 @@ void Runner::request_interrupt_check() noexcept {
   post_mail();
 }
 
+void Runner::request_signals(std::span<const TransportEvents::Target> targets) noexcept {
+  {
+    const std::scoped_lock lock(mail_mutex_);
+    mail_.signals.assign(targets.begin(), targets.end());
+  }
+  post_mail();
+}
+
+// A configuration that the driver wrote counts for every chain it made available afterwards, also
+// for one that is popped before the mail is read.
+void Runner::deliver_config() noexcept {
+  if (!config_in_mail_.load(std::memory_order_acquire)) return;
+  std::optional<std::vector<std::byte>> config;
+  {
+    const std::scoped_lock lock(mail_mutex_);
+    std::swap(config, mail_.config);
+    config_in_mail_.store(false, std::memory_order_relaxed);
+  }
+  if (config) device_.config_written(*config);
+}
+
 void Runner::read_mail() noexcept {
+  if (!attached_) {
+    attached_ = true;
+    device_.attach(*this);
+  }
+  deliver_config();
   Mailbox mail;
   {
     const std::scoped_lock lock(mail_mutex_);
     mail.enables.resize(lanes_.size());
     mail.queue_resets.resize(lanes_.size());
     std::swap(mail, mail_);
+    std::swap(mail.config, mail_.config);  // stays for deliver_config()
   }
-  if (!attached_) {
-    attached_ = true;
-    device_.attach(*this);
-  }
-  if (mail.config) device_.config_written(*mail.config);
   if (mail.activation) activate(*mail.activation);
   for (size_t i = 0; i < lanes_.size(); ++i) {
     Lane& lane = *lanes_[i];
@@ -113,7 +137,8 @@ void Runner::read_mail() noexcept {
     if (mail.queue_resets[i]) begin_queue_reset(lane);
   }
   if (mail.reset) begin_reset();
-  if (mail.check_interrupt && events_.intx_still_wanted()) signal(events_.config_interrupt());
+  for (const TransportEvents::Target& target : mail.signals) signal(target);
+  if (mail.check_interrupt) signal(events_.pending_intx());
 }
 
 // Activation ----------------------------------------------------------------------------------
@@ -121,7 +146,7 @@ void Runner::read_mail() noexcept {
 void Runner::activate(const Activation& activation) noexcept {
   if (phase_ != Phase::Inactive) return;
   phase_ = Phase::Active;
-  failed_ = false;
+  failed_ = activation.failed;
   features_ = activation.features;
   device_.activate(features_);
   for (size_t i = 0; i < lanes_.size(); ++i) {
@@ -139,7 +164,11 @@ void Runner::start_queue(Lane& lane, const QueueConfig& config, QueuePosition po
     fail(why);
     return;
   }
-  if (!lane.polling && lane.kick) {
+  if (!lane.kick) {
+    fail("the host has no descriptor left for the queue's doorbell");
+    return;
+  }
+  if (!lane.polling) {
     if (!lane.kick_file) lane.kick_file = loop_.add_file(lane.kick->fd());
     if (!lane.kick_file) {
       fail("the host has no room for the queue's doorbell");
@@ -156,7 +185,11 @@ void Runner::start_queue(Lane& lane, const QueueConfig& config, QueuePosition po
 
 void Runner::Lane::completed(int32_t result, bool more) noexcept {
   polling = more;
-  if (result < 0) return;  // cancelled: the loop is being drained
+  if (result < 0) {
+    // Cancelled: the loop is being drained.
+    if (result != -ECANCELED) runner.fail("the host cannot watch a queue's doorbell");
+    return;
+  }
   runner.counters_.kicks.fetch_add(1, std::memory_order_relaxed);
   if (!more) {
     polling = true;
@@ -170,19 +203,21 @@ void Runner::serve(Lane& lane) noexcept {
   Queue& queue = *lane.queue;
   queue.suppress_kicks();
   unsigned handled = 0;
-  do {
-    while (handled < kChainsPerTurn) {
-      auto chain = queue.pop();
-      if (!chain) break;
+  // Also bounds how often the guest may pretend that a chain came in meanwhile.
+  unsigned left = kChainsPerTurn;
+  while (left > 0 && serving()) {
+    --left;
+    if (auto chain = queue.pop()) {
       ++handled;
+      deliver_config();
       device_.handle(std::move(*chain));
-      if (!serving()) return;
-    }
-    if (handled == kChainsPerTurn) {
-      loop_.post(lane.serve);
+    } else if (!queue.allow_kicks()) {
       break;
+    } else {
+      queue.suppress_kicks();
     }
-  } while (queue.allow_kicks());
+  }
+  if (left == 0) loop_.post(lane.serve);
   counters_.chains.fetch_add(handled, std::memory_order_relaxed);
   device_.batch_end(lane.index);
   if (!queue.broken().empty()) fail(queue.broken());
@@ -211,21 +246,24 @@ void Runner::signal(TransportEvents::Target target) noexcept {
   IoFile& file = interrupt_files_[key];
   if (!file) file = loop_.add_file(target.fd);
   if (!file) return;  // the loop has logged it
-  if (intx && !resample_.polling) {
-    const IoFile resample = loop_.add_file(events_.resample_fd());
-    if (resample) {
-      resample_.polling = true;
-      loop_.poll(resample, resample_);
-    }
-  }
+  if (intx) watch_resample();
   counters_.interrupts.fetch_add(1, std::memory_order_relaxed);
   loop_.signal(file);
+}
+
+void Runner::watch_resample() noexcept {
+  if (resample_.polling) return;
+  if (!resample_.file) resample_.file = loop_.add_file(events_.resample_fd());
+  if (!resample_.file) return;
+  resample_.polling = true;
+  loop_.poll(resample_.file, resample_);
 }
 
 void Runner::Resample::completed(int32_t result, bool more) noexcept {
   polling = more;
   if (result < 0) return;
-  if (runner.events_.intx_still_wanted()) runner.loop_.signal(runner.interrupt_files_.back());
+  runner.watch_resample();
+  runner.signal(runner.events_.pending_intx());
 }
 
 void Runner::change_config(size_t offset, std::span<const std::byte> bytes) noexcept {
@@ -291,9 +329,8 @@ void Runner::chain_came_home(Lane& lane) noexcept {
     phase_ = Phase::Inactive;
     failed_ = false;
     events_.reset_done();
-  } else if (quiesced_ && quiesce_done_ != nullptr && idle()) {
-    loop_.defer(*std::exchange(quiesce_done_, nullptr));
   }
+  if (quiesce_done_ != nullptr && idle()) loop_.defer(*std::exchange(quiesce_done_, nullptr));
 }
 
 // Pausing -------------------------------------------------------------------------------------

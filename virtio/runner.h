@@ -7,6 +7,7 @@
 // memory is touched afterwards (virtio 1.3, 2.4.1, 2.6.1).
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -31,6 +32,7 @@ class Runner final : public DeviceHost {
     Features features;
     std::vector<QueueConfig> queues;       // one for each queue of the device
     std::vector<QueuePosition> positions;  // zeros but after a restore
+    bool failed = false;                   // after a restore: NEEDS_RESET was set
   };
   /// For metrics; written by the loop, read by any thread.
   struct Counters {
@@ -61,6 +63,8 @@ class Runner final : public DeviceHost {
   void request_config(std::span<const std::byte> config) noexcept;
   /// INTx has just been enabled: what is pending has to be raised.
   void request_interrupt_check() noexcept;
+  /// After a restore: notifications that were under way when the state was saved.
+  void request_signals(std::span<const TransportEvents::Target> targets) noexcept;
 
   // On the loop.
 
@@ -88,6 +92,7 @@ class Runner final : public DeviceHost {
     bool reset = false;
     bool check_interrupt = false;
     std::optional<std::vector<std::byte>> config;
+    std::vector<TransportEvents::Target> signals;
     std::vector<std::optional<QueueConfig>> enables;
     std::vector<bool> queue_resets;
   };
@@ -129,11 +134,13 @@ class Runner final : public DeviceHost {
     explicit Resample(Runner& owner) : runner(owner) {}
     void completed(int32_t result, bool more) noexcept override;
     Runner& runner;
+    IoFile file;
     bool polling = false;
   };
 
   void post_mail() noexcept;
   void read_mail() noexcept;
+  void deliver_config() noexcept;
   void activate(const Activation& activation) noexcept;
   void start_queue(Lane& lane, const QueueConfig& config, QueuePosition position) noexcept;
   void begin_reset() noexcept;
@@ -142,6 +149,7 @@ class Runner final : public DeviceHost {
   void publish(Lane& lane) noexcept;
   void chain_came_home(Lane& lane) noexcept;
   void signal(TransportEvents::Target target) noexcept;
+  void watch_resample() noexcept;
   bool idle() const noexcept;
   bool serving() const noexcept { return phase_ == Phase::Active && !failed_ && !quiesced_; }
 
@@ -152,6 +160,7 @@ class Runner final : public DeviceHost {
 
   std::mutex mail_mutex_;
   Mailbox mail_;
+  std::atomic<bool> config_in_mail_{false};
 
   // The loop's own.
   MailTask mail_task_{*this};

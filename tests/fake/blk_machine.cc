@@ -1,4 +1,4 @@
-// A disk, its transport, the simulated loop and a driver for it: a machine in a test.
+// A virtio disk in a test: the device, the machine around it, and requests as a driver makes them.
 #include "tests/fake/blk_machine.h"
 
 #include <linux/virtio_blk.h>
@@ -6,23 +6,12 @@
 #include <algorithm>
 #include <cassert>
 
-#include "virtio/blk_layout.h"
-
 namespace ringlet {
 namespace {
 
-constexpr AddrRange kMemory{0, 16 << 20};
-constexpr AddrRange kHeap{1 << 20, 15 << 20};
-constexpr PciLayout kLayout{.ecam = {0xc0100000, 1 << 20},
-                            .window32 = {0xd0000000, 1 << 28},
-                            .window64 = {1ULL << 32, 1ULL << 32}};
 // Not real descriptors: the loop has simulated files in their places.
 constexpr int kDiskFd = 1'000'000;
 constexpr int kBufferedFd = 1'000'001;
-
-std::shared_ptr<GuestMemory> make_memory() {
-  return std::make_shared<GuestMemory>(std::span(&kMemory, 1), MemoryBacking{});
-}
 
 BlkBacking backing_of(const BlkMachineOptions& options) {
   BlkBacking backing{.fd = kDiskFd, .size = options.disk_bytes};
@@ -36,54 +25,23 @@ BlkBacking backing_of(const BlkMachineOptions& options) {
 
 }  // namespace
 
+std::vector<std::byte> pattern(size_t bytes, uint8_t seed) {
+  std::vector<std::byte> data(bytes);
+  for (size_t i = 0; i < bytes; ++i) data[i] = static_cast<std::byte>(i * 7 + i / 256 + seed);
+  return data;
+}
+
+BlkHolder::BlkHolder(const BlkMachineOptions& options)
+    : blk(options.settings, backing_of(options)),
+      wrapped(options.wrap ? options.wrap(blk) : nullptr) {}
+
 BlkMachine::BlkMachine(const BlkMachineOptions& options)
-    : memory(options.memory ? options.memory : make_memory()),
-      heap(*memory, kHeap),
-      loop(options.loop),
+    : BlkHolder(options),
+      PciMachine(device(), options.loop, options.memory),
       disk_file(loop.add_bytes(options.disk_bytes)),
-      buffered_file(loop.add_same(disk_file)),
-      blk(options.settings, backing_of(options)),
-      bridge(buses, kLayout),
-      transport(blk, {.interrupts = interrupts,
-                      .doorbells = doorbells,
-                      .loop = loop,
-                      .memory = *memory,
-                      .pin = IntxPin::A,
-                      .intx_gsi = Gsi(10)}),
-      bdf(bridge.add(transport)),
-      driver({.buses = buses,
-              .ecam = GuestAddr(kLayout.ecam.base),
-              .interrupts = interrupts,
-              .doorbells = doorbells},
-             bdf) {
+      buffered_file(loop.add_same(disk_file)) {
   loop.stand_in(kDiskFd, disk_file);
   loop.stand_in(kBufferedFd, buffered_file);
-  bridge.assign_bars();
-}
-
-BlkMachine::~BlkMachine() {
-  loop.drain();
-}
-
-Features BlkMachine::all_features() {
-  using enum BlkFeature;
-  return Features(SegMax) | BlkSize | Flush | Topology | ConfigWce | Discard | WriteZeroes |
-         Feature::Version1 | Feature::IndirectDesc | Feature::EventIdx | Feature::RingReset;
-}
-
-void BlkMachine::start(Features without, uint16_t queue_size) {
-  negotiated = (driver.offered() & (all_features() | BlkFeature::MultiQueue)).without(without);
-  driver.enable_msix();
-  const bool accepted = driver.negotiate(negotiated) && driver.set_config_vector(0);
-  assert(accepted);
-  queues.clear();
-  for (uint16_t i = 0; i < driver.queue_count(); ++i) {
-    queues.push_back(std::make_unique<DriverQueue>(heap, queue_size, negotiated));
-    const bool enabled =
-        driver.enable_queue(QueueIndex(i), queues.back()->config(), static_cast<uint16_t>(i + 1));
-    assert(enabled);
-  }
-  driver.driver_ok();
 }
 
 BlkRequest& BlkMachine::add(const BlkShape& shape) {
@@ -117,10 +75,6 @@ BlkRequest& BlkMachine::add(const BlkShape& shape) {
   return request;
 }
 
-void BlkMachine::kick(uint16_t queue) {
-  if (queues[queue]->publish()) driver.kick(QueueIndex(queue));
-}
-
 BlkRequest& BlkMachine::submit(const BlkShape& shape) {
   BlkRequest& request = add(shape);
   kick(shape.queue);
@@ -142,6 +96,17 @@ void BlkMachine::collect() {
 void BlkMachine::run() {
   loop.run_until_idle();
   collect();
+}
+
+uint8_t BlkMachine::run(const BlkShape& shape) {
+  const BlkRequest& request = submit(shape);
+  run();
+  return status_of(request);
+}
+
+std::vector<std::byte> BlkMachine::on_disk(uint64_t offset, size_t bytes) {
+  const auto at = disk().bytes.begin() + static_cast<std::ptrdiff_t>(offset);
+  return {at, at + static_cast<std::ptrdiff_t>(bytes)};
 }
 
 uint8_t BlkMachine::status_of(const BlkRequest& request) const {

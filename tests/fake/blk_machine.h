@@ -1,31 +1,30 @@
-// A disk, its transport, the simulated loop and a driver for it: a machine in a test.
+// A virtio disk in a test: the device, the machine around it, and requests as a driver makes them.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
-#include <span>
-#include <string>
 #include <vector>
 
-#include "pci/host_bridge.h"
-#include "tests/fake/driver.h"
-#include "tests/fake/simulated_loop.h"
+#include "tests/fake/pci_machine.h"
 #include "virtio/blk.h"
-#include "virtio/pci_transport.h"
+#include "virtio/blk_layout.h"
 
 namespace ringlet {
 
 struct BlkMachineOptions {
   BlkSettings settings{.name = "disk", .serial = "ringlet-serial-00001"};
-  SimulatedLoop::Options loop;
+  SimulatedLoop::Options loop{};
   uint64_t disk_bytes = 1 << 20;
   /// With it, the disk stands for one opened with O_DIRECT that demands this much alignment.
   uint32_t direct_alignment = 0;
   /// Another machine's, which this one carries on with.
-  std::shared_ptr<GuestMemory> memory;
+  std::shared_ptr<GuestMemory> memory{};
+  /// Puts a device of the test's between transport and disk.
+  std::function<std::unique_ptr<Device>(Blk&)> wrap{};
 };
 
 /// What a request is to look like.
@@ -39,7 +38,7 @@ struct BlkShape {
   uint16_t queue = 0;
 };
 
-/// A request of virtio-blk as the driver sees it. Header, data and status lie in guest memory.
+/// A request as the driver sees it. Header, data and status lie in guest memory.
 struct BlkRequest {
   uint32_t type = 0;
   uint16_t queue = 0;
@@ -52,52 +51,43 @@ struct BlkRequest {
   std::optional<uint32_t> used;
 };
 
-class BlkMachine {
+/// Bytes that differ from place to place and from seed to seed.
+std::vector<std::byte> pattern(size_t bytes, uint8_t seed);
+
+/// The device, which has to exist before its transport.
+struct BlkHolder {
+  explicit BlkHolder(const BlkMachineOptions& options);
+  Device& device() { return wrapped ? *wrapped : blk; }
+  Blk blk;
+  std::unique_ptr<Device> wrapped;
+};
+
+class BlkMachine : public BlkHolder, public PciMachine {
  public:
   /// The status byte before the device wrote it.
   static constexpr uint8_t kNoStatus = 0xee;
 
   explicit BlkMachine(const BlkMachineOptions& options = {});
-  ~BlkMachine();
-  BlkMachine(const BlkMachine&) = delete;
-  BlkMachine& operator=(const BlkMachine&) = delete;
 
   SimFile& disk() { return loop.file(disk_file); }
-  static Features all_features();
-
-  /// Negotiates, enables every queue with `queue_size` descriptors (MSI-X vector: its index + 1)
-  /// and sets DRIVER_OK.
-  void start(Features without = {}, uint16_t queue_size = 16);
-  void enable_queue(uint16_t queue, uint16_t queue_size);
+  std::vector<std::byte> on_disk(uint64_t offset, size_t bytes);
 
   /// Writes a request into guest memory and the ring; the device does not see it yet.
   BlkRequest& add(const BlkShape& shape);
-  /// Makes what was added available, and kicks if the device wants it. The loop does not turn.
-  void kick(uint16_t queue = 0);
+  /// And makes it available. The loop does not turn.
   BlkRequest& submit(const BlkShape& shape);
   /// Takes what the device gave back and notes it in the requests.
   void collect();
   /// Turns the loop until it rests, and collects.
   void run();
+  /// submit(), run(), and the status.
+  uint8_t run(const BlkShape& shape);
 
   uint8_t status_of(const BlkRequest& request) const;
   std::vector<std::byte> data_of(const BlkRequest& request) const;
 
-  std::shared_ptr<GuestMemory> memory;
-  GuestHeap heap;
-  SimulatedLoop loop;
   IoFile disk_file;
   IoFile buffered_file;
-  Blk blk;
-  FakeInterrupts interrupts;
-  FakeDoorbells doorbells;
-  Buses buses;
-  HostBridge bridge;
-  PciTransport transport;
-  Bdf bdf;
-  PciDriver driver;
-  Features negotiated;
-  std::vector<std::unique_ptr<DriverQueue>> queues;
   std::deque<BlkRequest> requests;
 };
 

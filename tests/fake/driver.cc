@@ -19,9 +19,7 @@ constexpr uint16_t kMsixMask = 1 << 14;
 
 }  // namespace
 
-PciDriver::PciDriver(const GuestBus& bus, Bdf bdf) : bus_(bus), bdf_(bdf) {
-  find_capabilities();
-}
+PciDriver::PciDriver(const GuestBus& bus, Bdf bdf) : bus_(bus), bdf_(bdf) {}
 
 // --- raw accesses -----------------------------------------------------------------------------
 

@@ -29,8 +29,11 @@ class PciDriver {
  public:
   static constexpr uint16_t kNoVector = 0xffff;
 
-  /// Walks the capability list at once.
+  /// find_capabilities() comes first.
   PciDriver(const GuestBus& bus, Bdf bdf);
+
+  /// Walks the list of capabilities.
+  void find_capabilities();
 
   // --- raw accesses -------------------------------------------------------------------------
 
@@ -107,7 +110,6 @@ class PciDriver {
 
  private:
   uint64_t ecam_at(uint16_t at) const;
-  void find_capabilities();
 
   const GuestBus bus_;
   const Bdf bdf_;

@@ -1,0 +1,63 @@
+// The machine around one virtio PCI device in a test: memory, buses, the simulated loop, a driver.
+#include "tests/fake/pci_machine.h"
+
+#include <cassert>
+#include <span>
+#include <utility>
+
+namespace ringlet {
+namespace {
+
+std::shared_ptr<GuestMemory> or_fresh(std::shared_ptr<GuestMemory> memory) {
+  if (memory) return memory;
+  return std::make_shared<GuestMemory>(std::span(&PciMachine::kMemory, 1), MemoryBacking{});
+}
+
+}  // namespace
+
+PciMachine::PciMachine(Device& device, const SimulatedLoop::Options& loop_options,
+                       std::shared_ptr<GuestMemory> given)
+    : memory(or_fresh(std::move(given))),
+      heap(*memory, {kHeapStart, kMemory.size - kHeapStart}),
+      loop(loop_options),
+      bridge(buses, kLayout),
+      transport(device, {.interrupts = interrupts,
+                         .doorbells = doorbells,
+                         .loop = loop,
+                         .memory = *memory,
+                         .pin = IntxPin::A,
+                         .intx_gsi = Gsi(10)}),
+      bdf(bridge.add(transport)),
+      driver({.buses = buses,
+              .ecam = GuestAddr(kLayout.ecam.base),
+              .interrupts = interrupts,
+              .doorbells = doorbells},
+             bdf) {
+  bridge.assign_bars();
+  driver.find_capabilities();
+}
+
+PciMachine::~PciMachine() {
+  loop.drain();
+}
+
+void PciMachine::start(Features without, uint16_t queue_size) {
+  negotiated = driver.offered().without(without);
+  driver.enable_msix();
+  const bool accepted = driver.negotiate(negotiated) && driver.set_config_vector(0);
+  assert(accepted);
+  queues.clear();
+  for (uint16_t i = 0; i < driver.queue_count(); ++i) {
+    queues.push_back(std::make_unique<DriverQueue>(heap, queue_size, negotiated));
+    const bool enabled =
+        driver.enable_queue(QueueIndex(i), queues.back()->config(), static_cast<uint16_t>(i + 1));
+    assert(enabled);
+  }
+  driver.driver_ok();
+}
+
+void PciMachine::kick(uint16_t queue) {
+  if (queues[queue]->publish()) driver.kick(QueueIndex(queue));
+}
+
+}  // namespace ringlet

@@ -1,0 +1,55 @@
+// The machine around one virtio PCI device in a test: memory, buses, the simulated loop, a driver.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "kvm/bus.h"
+#include "pci/host_bridge.h"
+#include "tests/fake/driver.h"
+#include "tests/fake/driver_queue.h"
+#include "tests/fake/fake_irq.h"
+#include "tests/fake/simulated_loop.h"
+#include "virtio/pci_transport.h"
+
+namespace ringlet {
+
+class PciMachine {
+ public:
+  static constexpr AddrRange kMemory{0, 16 << 20};
+  static constexpr PciLayout kLayout{.ecam = {0xc0100000, 1 << 20},
+                                     .window32 = {0xd0000000, 1 << 28},
+                                     .window64 = {1ULL << 32, 1ULL << 32}};
+
+  /// With `memory` it is another machine's, which this one carries on with.
+  PciMachine(Device& device, const SimulatedLoop::Options& loop_options,
+             std::shared_ptr<GuestMemory> memory = nullptr);
+  ~PciMachine();
+  PciMachine(const PciMachine&) = delete;
+  PciMachine& operator=(const PciMachine&) = delete;
+
+  /// Negotiates all that is offered but for `without`, enables every queue with `queue_size`
+  /// descriptors (MSI-X vector: its index + 1; 0 is the configuration's) and sets DRIVER_OK.
+  void start(Features without = {}, uint16_t queue_size = 16);
+  /// Makes what was added available, and kicks if the device wants it. The loop does not turn.
+  void kick(uint16_t queue = 0);
+  /// Guest memory from here on belongs to tests.
+  static constexpr uint64_t kHeapStart = 1 << 20;
+
+  std::shared_ptr<GuestMemory> memory;
+  GuestHeap heap;
+  SimulatedLoop loop;
+  FakeInterrupts interrupts;
+  FakeDoorbells doorbells;
+  Buses buses;
+  HostBridge bridge;
+  PciTransport transport;
+  Bdf bdf;
+  PciDriver driver;
+  Features negotiated;
+  std::vector<std::unique_ptr<DriverQueue>> queues;
+};
+
+}  // namespace ringlet

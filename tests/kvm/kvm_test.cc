@@ -9,7 +9,7 @@ namespace ringlet {
 namespace {
 
 TEST_CASE("a missing KVM device is refused with what to do about it") {
-  CHECK_THROWS_AS(Kvm("/nonexistent/kvm"), ConfigError);
+  CHECK_THROWS_AS(Kvm("/nonexistent/kvm"), HostError);
   CHECK_THROWS_WITH(Kvm("/nonexistent/kvm"),
                     Catch::StartsWith("/nonexistent/kvm: No such file or directory: load the "
                                       "module kvm_intel or kvm_amd"));

@@ -9,7 +9,7 @@
 namespace ringlet {
 namespace {
 
-TEST_CASE("RAM beyond 3 GiB goes on at 4 GiB") {
+TEST_CASE("The end of RAM skips the hole below 4 GiB") {
   CHECK(ram_end(16 * kMiB) == 0x100'0000);
   CHECK(ram_end(3 * kGiB) == 0xc000'0000);
   CHECK(ram_end(3 * kGiB + 4096) == 0x1'0000'1000);

@@ -61,6 +61,10 @@ class PciTransport final : public PciFunction,
 
   const Runner& runner() const { return runner_; }
 
+  /// On the I/O loop: see Runner.
+  void quiesce(Task& done) noexcept { runner_.quiesce(done); }
+  void resume() noexcept { runner_.resume(); }
+
   // PciFunction; under the bus mutex.
   BusDevice& bar_device(unsigned bar) noexcept override;
   void bar_mapped(unsigned bar, std::optional<GuestAddr> base) noexcept override;

@@ -58,7 +58,7 @@ BlkRequest& BlkMachine::add(const BlkShape& shape) {
   request.data = heap.take(request.data_bytes, 512);
   request.status = heap.take_filled(1, std::byte{kNoStatus});
   const bool written =
-      memory->write_value(request.header, header) && memory->write(request.data, shape.data);
+      memory.write_value(request.header, header) && memory.write(request.data, shape.data);
   assert(written);
 
   const bool in = shape.type == VIRTIO_BLK_T_IN || shape.type == VIRTIO_BLK_T_GET_ID;
@@ -110,12 +110,12 @@ std::vector<std::byte> BlkMachine::on_disk(uint64_t offset, size_t bytes) {
 }
 
 uint8_t BlkMachine::status_of(const BlkRequest& request) const {
-  return memory->read<uint8_t>(request.status).value();
+  return memory.read<uint8_t>(request.status).value();
 }
 
 std::vector<std::byte> BlkMachine::data_of(const BlkRequest& request) const {
   std::vector<std::byte> data(request.data_bytes);
-  const bool read = memory->read(request.data, data);
+  const bool read = memory.read(request.data, data);
   assert(read);
   return data;
 }

@@ -22,7 +22,7 @@ struct BlkMachineOptions {
   /// With it, the disk stands for one opened with O_DIRECT that demands this much alignment.
   uint32_t direct_alignment = 0;
   /// Another machine's, which this one carries on with.
-  std::shared_ptr<GuestMemory> memory{};
+  GuestMemory* memory = nullptr;
   /// Puts a device of the test's between transport and disk.
   std::function<std::unique_ptr<Device>(Blk&)> wrap{};
 };

@@ -13,7 +13,7 @@
 
 namespace ringlet {
 
-class FakeDevice final : public Device {
+class FakeDevice : public Device {
  public:
   explicit FakeDevice(std::vector<uint16_t> queue_sizes = {16, 16}, size_t config_bytes = 8) {
     traits_ = {.id = DeviceId::Entropy,
@@ -33,7 +33,7 @@ class FakeDevice final : public Device {
     events.push_back("attach");
   }
   void activate(Features features) noexcept override {
-    negotiated = features;
+    accepted = features;
     events.push_back("activate");
   }
   void handle(Chain chain) noexcept override {
@@ -79,7 +79,7 @@ class FakeDevice final : public Device {
   }
 
   DeviceHost* host = nullptr;
-  Features negotiated;
+  Features accepted;
   bool hold = false;
   bool give_back_on_cancel = false;
   std::function<void()> on_handle;

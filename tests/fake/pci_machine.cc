@@ -3,28 +3,21 @@
 
 #include <cassert>
 #include <span>
-#include <utility>
 
 namespace ringlet {
-namespace {
-
-std::shared_ptr<GuestMemory> or_fresh(std::shared_ptr<GuestMemory> memory) {
-  if (memory) return memory;
-  return std::make_shared<GuestMemory>(std::span(&PciMachine::kMemory, 1), MemoryBacking{});
-}
-
-}  // namespace
-
 PciMachine::PciMachine(Device& device, const SimulatedLoop::Options& loop_options,
-                       std::shared_ptr<GuestMemory> given)
-    : memory(or_fresh(std::move(given))),
-      heap(*memory, {kHeapStart, kMemory.size - kHeapStart}),
+                       GuestMemory* given)
+    : own_memory(given == nullptr
+                     ? std::make_unique<GuestMemory>(std::span(&kMemory, 1), MemoryBacking{})
+                     : nullptr),
+      memory(given == nullptr ? *own_memory : *given),
+      heap(memory, {kHeapStart, kMemory.size - kHeapStart}),
       loop(loop_options),
       bridge(buses, kLayout),
       transport(device, {.interrupts = interrupts,
                          .doorbells = doorbells,
                          .loop = loop,
-                         .memory = *memory,
+                         .memory = memory,
                          .pin = IntxPin::A,
                          .intx_gsi = Gsi(10)}),
       bdf(bridge.add(transport)),

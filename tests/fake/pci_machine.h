@@ -23,9 +23,9 @@ class PciMachine {
                                      .window32 = {0xd0000000, 1 << 28},
                                      .window64 = {1ULL << 32, 1ULL << 32}};
 
-  /// With `memory` it is another machine's, which this one carries on with.
+  /// `memory`: another machine's, which this one carries on with.
   PciMachine(Device& device, const SimulatedLoop::Options& loop_options,
-             std::shared_ptr<GuestMemory> memory = nullptr);
+             GuestMemory* memory = nullptr);
   ~PciMachine();
   PciMachine(const PciMachine&) = delete;
   PciMachine& operator=(const PciMachine&) = delete;
@@ -38,7 +38,8 @@ class PciMachine {
   /// Guest memory from here on belongs to tests.
   static constexpr uint64_t kHeapStart = 1 << 20;
 
-  std::shared_ptr<GuestMemory> memory;
+  const std::unique_ptr<GuestMemory> own_memory;
+  GuestMemory& memory;
   GuestHeap heap;
   SimulatedLoop loop;
   FakeInterrupts interrupts;

@@ -230,19 +230,13 @@ bool SimulatedLoop::may_complete(Op& op) {
   if (op.cancelled || op.performed) return true;
   const SimFile* const file = op.file;
   switch (op.kind) {
-    case SimOp::Timeout:
-      return now_ns_ >= op.offset;
-    case SimOp::Poll:
-      return file->arrivals != op.seen;
-    case SimOp::PollOnce:
-      return file->readable();
-    case SimOp::Read:
-      return file->kind == SimFile::Kind::Bytes || file->readable();
-    case SimOp::Write:
-      return op.length == 0 || file->room > 0;
+    case SimOp::Timeout: return now_ns_ >= op.offset;
+    case SimOp::Poll: return file->arrivals != op.seen;
+    case SimOp::PollOnce: return file->readable();
+    case SimOp::Read: return file->kind == SimFile::Kind::Bytes || file->readable();
+    case SimOp::Write: return op.length == 0 || file->room > 0;
     case SimOp::Flush:
-    case SimOp::Allocate:
-      return true;
+    case SimOp::Allocate: return true;
   }
   return false;
 }

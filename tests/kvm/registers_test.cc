@@ -11,12 +11,12 @@ namespace {
 enum class Id { Byte, Half, Hole, Word, Fixed, Long };
 
 constexpr RegisterMap kMap(std::array{
-    Register{Id::Byte, 1, Access::ReadWrite},
-    Register{Id::Half, 2, Access::ReadWrite},
-    Register{Id::Hole, 1, Access::Reserved},
-    Register{Id::Word, 4, Access::ReadWrite},
-    Register{Id::Fixed, 4, Access::ReadOnly},
-    Register{Id::Long, 8, Access::ReadWrite},
+    Register<Id>{Id::Byte, 1, Access::ReadWrite},
+    Register<Id>{Id::Half, 2, Access::ReadWrite},
+    Register<Id>{Id::Hole, 1, Access::Reserved},
+    Register<Id>{Id::Word, 4, Access::ReadWrite},
+    Register<Id>{Id::Fixed, 4, Access::ReadOnly},
+    Register<Id>{Id::Long, 8, Access::ReadWrite},
 });
 static_assert(kMap.size() == 20);
 static_assert(kMap.offset(Id::Half) == 1);

@@ -64,31 +64,32 @@ class Host {
 struct Capability {
   int number;
   const char* name;
-  bool needed;  ///< without it no machine runs
+  const char* loss;  ///< what is lost without it; nullptr: no machine runs
 };
+constexpr const char* kNoSnapshots = "the state of machines cannot be saved in full";
+constexpr const char* kOldIntel = "needed where the processor runs real mode by emulation";
 constexpr Capability kCapabilities[] = {
-    {KVM_CAP_IRQCHIP, "IRQCHIP", true},
-    {KVM_CAP_USER_MEMORY, "USER_MEMORY", true},
-    {KVM_CAP_EXT_CPUID, "EXT_CPUID", true},
-    {KVM_CAP_MP_STATE, "MP_STATE", true},
-    {KVM_CAP_IRQ_ROUTING, "IRQ_ROUTING", true},
-    {KVM_CAP_IRQFD, "IRQFD", true},
-    {KVM_CAP_PIT2, "PIT2", true},
-    {KVM_CAP_IOEVENTFD, "IOEVENTFD", true},
-    {KVM_CAP_SIGNAL_MSI, "SIGNAL_MSI", true},
-    {KVM_CAP_IMMEDIATE_EXIT, "IMMEDIATE_EXIT", true},
-    {KVM_CAP_SET_TSS_ADDR, "SET_TSS_ADDR", false},
-    {KVM_CAP_SET_IDENTITY_MAP_ADDR, "SET_IDENTITY_MAP_ADDR", false},
-    {KVM_CAP_IRQFD_RESAMPLE, "IRQFD_RESAMPLE", false},
-    {KVM_CAP_IOEVENTFD_ANY_LENGTH, "IOEVENTFD_ANY_LENGTH", false},
-    {KVM_CAP_TSC_DEADLINE_TIMER, "TSC_DEADLINE_TIMER", false},
-    {KVM_CAP_X2APIC_API, "X2APIC_API", false},
-    {KVM_CAP_ADJUST_CLOCK, "ADJUST_CLOCK", false},
-    {KVM_CAP_XSAVE, "XSAVE", false},
-    {KVM_CAP_XCRS, "XCRS", false},
-    {KVM_CAP_SREGS2, "SREGS2", false},
-    {KVM_CAP_SYNC_MMU, "SYNC_MMU", false},
-    {KVM_CAP_TSC_CONTROL, "TSC_CONTROL", false},
+    {KVM_CAP_IRQCHIP, "IRQCHIP", nullptr},
+    {KVM_CAP_USER_MEMORY, "USER_MEMORY", nullptr},
+    {KVM_CAP_EXT_CPUID, "EXT_CPUID", nullptr},
+    {KVM_CAP_MP_STATE, "MP_STATE", nullptr},
+    {KVM_CAP_IRQ_ROUTING, "IRQ_ROUTING", nullptr},
+    {KVM_CAP_IRQFD, "IRQFD", nullptr},
+    {KVM_CAP_PIT2, "PIT2", nullptr},
+    {KVM_CAP_IOEVENTFD, "IOEVENTFD", nullptr},
+    {KVM_CAP_SIGNAL_MSI, "SIGNAL_MSI", nullptr},
+    {KVM_CAP_IMMEDIATE_EXIT, "IMMEDIATE_EXIT", nullptr},
+    {KVM_CAP_SET_TSS_ADDR, "SET_TSS_ADDR", kOldIntel},
+    {KVM_CAP_SET_IDENTITY_MAP_ADDR, "SET_IDENTITY_MAP_ADDR", kOldIntel},
+    {KVM_CAP_IRQFD_RESAMPLE, "IRQFD_RESAMPLE", "no device interrupts but MSI-X"},
+    {KVM_CAP_IOEVENTFD_ANY_LENGTH, "IOEVENTFD_ANY_LENGTH", "slower doorbells"},
+    {KVM_CAP_TSC_DEADLINE_TIMER, "TSC_DEADLINE_TIMER", "slower guest timers"},
+    {KVM_CAP_ADJUST_CLOCK, "ADJUST_CLOCK", kNoSnapshots},
+    {KVM_CAP_XSAVE, "XSAVE", kNoSnapshots},
+    {KVM_CAP_XCRS, "XCRS", kNoSnapshots},
+    {KVM_CAP_SREGS2, "SREGS2", kNoSnapshots},
+    {KVM_CAP_TSC_CONTROL, "TSC_CONTROL",
+     "saved machines carry on only on hosts of the same clock frequency"},
 };
 
 std::string who_may_open(const std::string& path) {
@@ -103,23 +104,28 @@ std::string who_may_open(const std::string& path) {
 }
 
 CheckRow check_capabilities(const Kvm& kvm, bool needed) {
-  std::vector<const char*> absent;
+  std::vector<std::string_view> absent;
+  std::vector<std::string_view> losses;
   size_t present = 0;
   for (const auto& capability : kCapabilities) {
-    if (capability.needed != needed) continue;
+    if ((capability.loss == nullptr) != needed) continue;
     if (kvm.extension(capability.number) > 0) {
       ++present;
-    } else {
-      absent.push_back(capability.name);
+      continue;
+    }
+    absent.push_back(capability.name);
+    if (!needed && (losses.empty() || losses.back() != capability.loss)) {
+      losses.push_back(capability.loss);
     }
   }
   const std::string name = needed ? "KVM, needed" : "KVM, useful";
   if (absent.empty()) {
     return {name, CheckStatus::Ok, fmt::format("all {} capabilities", present), ""};
   }
-  const auto list = fmt::format("absent: {}", fmt::join(absent, ", "));
-  if (needed) return {name, CheckStatus::Missing, list, "a newer kernel may have them"};
-  return {name, CheckStatus::Warn, list, "not every feature works, snapshots above all"};
+  return {name, needed ? CheckStatus::Missing : CheckStatus::Warn,
+          fmt::format("{} of {} capabilities, absent: {}", present, present + absent.size(),
+                      fmt::join(absent, ", ")),
+          needed ? "a newer kernel may have them" : fmt::format("{}", fmt::join(losses, "; "))};
 }
 
 void check_kvm(const Host& host, std::vector<CheckRow>& rows) {

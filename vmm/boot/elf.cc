@@ -60,8 +60,9 @@ std::vector<Elf64_Phdr> read_program_headers(const BootFile& file) {
   return headers;
 }
 
-std::vector<Segment> loadable_segments(const BootFile& file, std::span<const Elf64_Phdr> headers) {
-  std::vector<Segment> segments;
+std::vector<KernelSegment> loadable_segments(const BootFile& file,
+                                             std::span<const Elf64_Phdr> headers) {
+  std::vector<KernelSegment> segments;
   for (size_t i = 0; i < headers.size(); ++i) {
     const Elf64_Phdr& header = headers[i];
     if (header.p_type == PT_INTERP) {
@@ -81,7 +82,7 @@ std::vector<Segment> loadable_segments(const BootFile& file, std::span<const Elf
                   header.p_paddr, kHighRam);
     }
     const AddrRange memory{header.p_paddr, header.p_memsz};
-    for (const Segment& other : segments) {
+    for (const KernelSegment& other : segments) {
       if (!other.memory.overlaps(memory)) continue;
       file.reject("segment {} overlaps {} in memory", i, other.name);
     }
@@ -159,7 +160,7 @@ KernelImage parse_elf(const BootFile& file) {
     image.entry = GuestAddr(file.read<Elf64_Ehdr>(0).e_entry);
     image.header = elf_setup_header();
   }
-  for (const Segment& segment : image.segments) {
+  for (const KernelSegment& segment : image.segments) {
     if (segment.memory.contains(image.entry.value())) return image;
   }
   file.reject("has its entry point {:#x} outside of the loaded segments", image.entry.value());

@@ -17,7 +17,7 @@ enum class BootProtocol {
 };
 
 /// Bytes of the file and the guest memory they go to. What the file does not fill is zero.
-struct Segment {
+struct KernelSegment {
   std::string name;  ///< for messages: "segment 2"
   uint64_t file_offset = 0;
   uint64_t file_size = 0;  ///< at most memory.size, and inside the file
@@ -28,7 +28,7 @@ struct Segment {
 struct KernelImage {
   BootProtocol protocol = BootProtocol::Pvh;
   GuestAddr entry;
-  std::vector<Segment> segments;
+  std::vector<KernelSegment> segments;
   /// The longest command line it takes, in bytes without the NUL. An ELF kernel does not say;
   /// this is what x86 Linux has had since 2.6.30 (COMMAND_LINE_SIZE 2048).
   uint64_t cmdline_max = 2047;

@@ -32,7 +32,7 @@ AddrRange usable_ram(const GuestMemory& memory) {
 AddrRange place_kernel(const BootFile& file, const KernelImage& image, AddrRange ram) {
   uint64_t begin = UINT64_MAX;
   uint64_t end = 0;
-  for (const Segment& segment : image.segments) {
+  for (const KernelSegment& segment : image.segments) {
     const AddrRange& range = segment.memory;
     if (!ram.contains(range.base, range.size)) {
       file.reject("{} ({:#x} bytes at {:#x}) does not fit below the end of RAM at {:#x}",
@@ -134,7 +134,7 @@ BootResult load_kernel(const BootConfig& config, GuestMemory& memory) {
                          config.command_line.size());
   }
 
-  for (const Segment& segment : image.segments) {
+  for (const KernelSegment& segment : image.segments) {
     load(config.kernel, segment.file_offset, {segment.memory.base, segment.file_size}, memory);
   }
   if (config.initrd) load(*config.initrd, 0, result.initrd, memory);

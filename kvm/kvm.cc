@@ -29,10 +29,13 @@ std::string explain_refusal(const std::string& path, int error) {
   struct stat status {};
   if ((error == EACCES || error == EPERM) && ::stat(path.c_str(), &status) == 0) {
     const std::string group = group_name(status.st_gid);
-    return fmt::format(
-        "{}: {}: it belongs to user {} and group {} (mode {:04o}); \"usermod -aG {} USER\" and a "
-        "new login let USER open it",
-        path, std::strerror(error), status.st_uid, group, status.st_mode & 07777U, group);
+    constexpr mode_t kGroupAccess = S_IRGRP | S_IWGRP;
+    const std::string remedy =
+        (status.st_mode & kGroupAccess) == kGroupAccess && status.st_gid != 0
+            ? fmt::format("\"usermod -aG {} USER\" and a new login let USER open it", group)
+            : fmt::format("\"chgrp kvm {0} && chmod 660 {0}\" lets the group kvm open it", path);
+    return fmt::format("{}: {}: it belongs to user {} and group {} (mode {:04o}); {}", path,
+                       std::strerror(error), status.st_uid, group, status.st_mode & 07777U, remedy);
   }
   return fmt::format("{}: {}", path, std::strerror(error));
 }

@@ -26,6 +26,9 @@ class Console final : public SerialPeer {
   /// What a guest may have printed without anybody reading it.
   static constexpr size_t kOutputSize = size_t{64} * 1024;
 
+  /// What a user may paste into a terminal before the guest takes it.
+  static constexpr size_t kInputSize = size_t{64} * 1024;
+
   /// How long flush() waits by default: a reader that is only slow gets all, a hung one delays the
   /// end of the process no longer than its user would.
   static constexpr int kFlushPatienceMs = 2000;
@@ -57,7 +60,7 @@ class Console final : public SerialPeer {
   void can_receive() noexcept override { loop_.post(feed_task_); }
 
  private:
-  static constexpr size_t kInputSize = 1024;
+  static constexpr size_t kReadSize = 1024;
   static constexpr uint64_t kCurrentPosition = UINT64_MAX;  // pipes and terminals have no other
   /// A terminal that another program made non-blocking is asked again after this time.
   static constexpr uint64_t kRetryNs = 5'000'000;
@@ -108,7 +111,7 @@ class Console final : public SerialPeer {
   // The I/O loop's own.
   std::array<iovec, 2> write_parts_{};
   iovec read_part_{};
-  std::array<std::byte, kInputSize> read_buffer_;
+  std::array<std::byte, kReadSize> read_buffer_;
   std::array<std::byte, kInputSize> input_;  // waits for the serial port
   size_t input_first_ = 0;
   size_t input_count_ = 0;

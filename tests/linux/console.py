@@ -40,9 +40,11 @@ class Terminal:
             text = text[os.write(self.user, text):]
 
     def read(self):
-        left = self.deadline - time.monotonic()
-        if left <= 0 or not select.select([self.user], [], [], left)[0]:
-            raise TimeoutError("the limit is reached")
+        while not select.select([self.user], [], [], 0.5)[0]:
+            if self.process.poll() is not None:
+                raise TimeoutError(f"ringlet has ended with status {self.process.returncode}")
+            if time.monotonic() > self.deadline:
+                raise TimeoutError("the limit is reached")
         # The guest's terminal ends a line by CR LF, and ringlet's still makes CR LF of that LF.
         self.seen = re.sub(rb"\r+\n", b"\n", self.seen + os.read(self.user, 65536))
 

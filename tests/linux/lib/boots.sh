@@ -130,7 +130,11 @@ boot_initrd() {
     --cmdline "$common_cmdline -- system keep:data button poweroff" \
     --disk "path=$disk,serial=data" </dev/null >"$out.raw" 2>"$work/$name.err" &
   pid=$!
-  if wait_for_line "$out.raw" waiting "$pid"; then kill -TERM "$pid"; else kill -KILL "$pid"; fi
+  if wait_for_line "$out.raw" waiting "$pid"; then
+    kill -TERM "$pid"
+  else
+    kill -KILL "$pid" 2>/dev/null || true
+  fi
   wait "$pid" || status=$?
   tr -d '\r' <"$out.raw" >"$out"
   tells 'an initial RAM disk is booted' 'probe begins'

@@ -85,10 +85,11 @@ inline constexpr Option<MachineConfig> kMachineOptions[] = {
          .form = OptionForm::Port,
          .min = 1,
          .max = 0xfffc}),
-    option<&MachineConfig::debug_console>({.name = "debug-console",
-                                           .doc = "port whose bytes go to stdout, usually 0xe9",
-                                           .form = OptionForm::Port,
-                                           .min = 1}),
+    option<&MachineConfig::debug_console>(
+        {.name = "debug-console",
+         .doc = "port that prints where the serial console does, usually 0xe9",
+         .form = OptionForm::Port,
+         .min = 1}),
     option<&MachineConfig::log_level>(
         {.name = "log-level", .doc = "least important messages to log", .choices = kLogLevels}),
     option<&MachineConfig::log_file>({.name = "log-file",

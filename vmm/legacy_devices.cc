@@ -15,8 +15,9 @@ namespace {
 
 /// Where the guest's console output goes; an empty Fd for nowhere.
 Fd open_output(const MachineConfig& config) {
-  if (config.serial == "none") return {};
-  if (config.serial == "stdio") return Fd(::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3));
+  if (config.serial == "none" && !config.debug_console) return {};
+  if (config.serial == "none" || config.serial == "stdio")
+    return Fd(::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3));
   Fd file(::open(config.serial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
   if (file) return file;
   throw ConfigError(fmt::format("serial: '{}' cannot be opened for writing: {}", config.serial,

@@ -72,11 +72,20 @@ void Blk::attach(DeviceHost& host) noexcept {
   if (backing_.buffered_fd >= 0) buffered_file_ = host.loop().add_file(backing_.buffered_fd);
 }
 
-void Blk::activate(Features features) noexcept {
+void Blk::prepare(Features features) noexcept {
   features_ = features;
   for (Requests& requests : requests_) {
     if (!requests) requests.reset(new Request[settings_.queue_size]);
   }
+}
+
+void Blk::restore(Features features, std::span<const std::byte> config) noexcept {
+  prepare(features);
+  config_written(config);
+}
+
+void Blk::activate(Features features) noexcept {
+  prepare(features);
   // 5.2.5.2: who can set the cache mode but cannot flush starts with a write-through cache.
   if (features.has(BlkFeature::ConfigWce) && !features.has(BlkFeature::Flush)) {
     set_writeback(false);

@@ -75,6 +75,7 @@ class Blk final : public Device {
   const DeviceTraits& traits() const noexcept override { return traits_; }
   void attach(DeviceHost& host) noexcept override;
   void activate(Features features) noexcept override;
+  void restore(Features features, std::span<const std::byte> config) noexcept override;
   void handle(Chain chain) noexcept override;
   void config_written(std::span<const std::byte> config) noexcept override;
   void cancel(QueueIndex queue) noexcept override;
@@ -85,6 +86,7 @@ class Blk final : public Device {
   using Requests = std::unique_ptr<Request[]>;
 
   DeviceTraits make_traits() const;
+  void prepare(Features features) noexcept;
   Request& request_of(const Chain& chain) noexcept;
   void set_writeback(bool on) noexcept;
   bool in_range(uint64_t sector, uint64_t sectors) const noexcept;

@@ -63,6 +63,12 @@ class Device {
   virtual void attach(DeviceHost& host) noexcept = 0;
   /// The driver set DRIVER_OK, having negotiated `features`.
   virtual void activate(Features features) noexcept = 0;
+  /// Instead of activate() after a restore: the driver negotiated `features` with the device that
+  /// was saved, and left the configuration as `config`.
+  virtual void restore(Features features, std::span<const std::byte> config) noexcept {
+    activate(features);
+    config_written(config);
+  }
   /// The driver made a chain available. The device completes it now or later.
   virtual void handle(Chain chain) noexcept = 0;
   /// All chains that were waiting have been handed over: a batch ends here.

@@ -262,14 +262,13 @@ void PciTransport::write_status(uint8_t value) noexcept {
     }
     // The loop may add NEEDS_RESET at any time, hence no plain store.
     now = status_.fetch_or(step.bit, std::memory_order_acq_rel) | step.bit;
-    if (step.bit == kDriverOk) activate();
+    if (step.bit == kDriverOk) activate({});
   }
 }
 
-void PciTransport::activate() noexcept {
+void PciTransport::activate(Runner::Activation activation) noexcept {
   phase_.store(Phase::Active, std::memory_order_release);
-  Runner::Activation activation{
-      .features = Features(driver_features_), .queues = {}, .positions = {}};
+  activation.features = Features(driver_features_);
   for (QueueRegisters& queue : queues_) {
     if (queue.config.enabled) ring_doorbell(queue);
     activation.queues.push_back(queue.config);
@@ -286,6 +285,8 @@ void PciTransport::reset() noexcept {
   } else {
     isr_.store(0, std::memory_order_release);
     status_.store(0, std::memory_order_release);
+    // Of an active device this is up to the device.
+    set_config(0, device_.traits().config);
   }
   clear_registers();
 }

@@ -310,7 +310,10 @@ void PciTransport::read_config(uint64_t offset, std::span<std::byte> data) noexc
 }
 
 void PciTransport::write_config(uint64_t offset, std::span<const std::byte> data) noexcept {
-  if (phase_.load(std::memory_order_acquire) == Phase::Resetting) return;
+  if (phase_.load(std::memory_order_acquire) != Phase::Resetting) set_config(offset, data);
+}
+
+void PciTransport::set_config(uint64_t offset, std::span<const std::byte> data) noexcept {
   const std::span<const std::byte> writable = device_.traits().config_writable;
   bool changed = false;
   std::vector<std::byte> now;

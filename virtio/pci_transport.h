@@ -37,6 +37,7 @@
 #include "pci/msix.h"
 #include "virtio/device.h"
 #include "virtio/interrupt.h"
+#include "virtio/pci_transport_state.h"
 #include "virtio/runner.h"
 
 namespace ringlet {
@@ -64,6 +65,14 @@ class PciTransport final : public PciFunction,
   /// On the I/O loop: see Runner.
   void quiesce(Task& done) noexcept { runner_.quiesce(done); }
   void resume() noexcept { runner_.resume(); }
+
+  /// When quiet, with no vCPU running.
+  PciTransportState save() const;
+  /// Into a transport that no guest has seen. The bridge settles the BAR afterwards; the device
+  /// carries on as soon as its loop runs. Any state may come: one that a device like this cannot
+  /// have had is refused with a ConfigError before anything changes. Throws ConfigError, too, when
+  /// the host cannot give the device the interrupts it had, and std::system_error.
+  void restore(const PciTransportState& state);
 
   // PciFunction; under the bus mutex.
   BusDevice& bar_device(unsigned bar) noexcept override;
@@ -118,7 +127,7 @@ class PciTransport final : public PciFunction,
   uint8_t read_status() noexcept;
   void write_status(uint8_t value) noexcept;
   bool features_acceptable() const noexcept;
-  void activate() noexcept;
+  void activate(Runner::Activation activation) noexcept;
   void reset() noexcept;
   void clear_registers() noexcept;
   void clear_queue(QueueRegisters& queue) noexcept;
@@ -128,12 +137,20 @@ class PciTransport final : public PciFunction,
   void remove_doorbells() noexcept;
   uint16_t accept_vector(uint64_t value) noexcept;
   Target target(uint16_t vector) noexcept;
+  void check_state(const PciTransportState& state) const;
+  void check_status(const PciTransportState& state) const;
+  void check_queue(const PciTransportState& state, size_t index) const;
+  void check_config(const PciTransportState& state) const;
+  void restore_registers(const PciTransportState& state);
+  uint16_t restore_vector(uint16_t saved);
   QueueIndex index_of(const QueueRegisters& queue) const noexcept;
   GuestAddr doorbell_address(const QueueRegisters& queue) const noexcept;
   std::optional<size_t> window_offset(size_t length) const noexcept;
 
   void read_config(uint64_t offset, std::span<std::byte> data) noexcept;
   void write_config(uint64_t offset, std::span<const std::byte> data) noexcept;
+  /// Takes over the bits that the driver may write, and tells the device.
+  void set_config(uint64_t offset, std::span<const std::byte> data) noexcept;
 
   Device& device_;
   const PciTransportParts parts_;
@@ -153,7 +170,7 @@ class PciTransport final : public PciFunction,
   std::optional<GuestAddr> bar_base_;
   LogLimit log_limit_;
 
-  std::mutex config_mutex_;  // of the next three; held for a copy of a few bytes
+  mutable std::mutex config_mutex_;  // of the next three; held for a copy of a few bytes
   std::vector<std::byte> config_;
   bool config_changed_ = false;  // since the driver last read any of it
   uint8_t generation_ = 0;

@@ -18,27 +18,31 @@ static_assert(ring::kDescNext == VRING_DESC_F_NEXT && ring::kDescWrite == VRING_
               ring::kAvailNoInterrupt == VRING_AVAIL_F_NO_INTERRUPT &&
               ring::kUsedNoNotify == VRING_USED_F_NO_NOTIFY);
 
-std::unique_ptr<Queue> Queue::create(const GuestMemory& memory, QueueIndex index,
-                                     const QueueConfig& config, Features features,
-                                     QueuePosition position, std::string_view& why) {
+std::string_view Queue::check(const GuestMemory& memory, const QueueConfig& config) {
   const uint16_t size = config.size;
   // 2.7: the size is a power of two. The transport has offered a maximum; more is refused there.
   if (size == 0 || size > ring::kMaxQueueSize || !std::has_single_bit(size)) {
-    why = "the queue size is not a power of two of at most 1024";
-    return nullptr;
+    return "the queue size is not a power of two of at most 1024";
   }
   // 2.7: descriptor table 16, avail ring 2, used ring 4 bytes.
   if (!config.descriptors.is_aligned(16) || !config.driver_area.is_aligned(2) ||
       !config.device_area.is_aligned(4)) {
-    why = "a ring is not aligned";
-    return nullptr;
+    return "a ring is not aligned";
   }
-  std::unique_ptr<Queue> queue(new Queue(memory, index, config, features, position));
-  if (queue->descriptors_.empty() || queue->avail_.empty() || queue->used_.empty()) {
-    why = "a ring lies outside guest memory";
-    return nullptr;
+  if (!memory.view(config.descriptors, ring::descriptor_table_size(size)) ||
+      !memory.view(config.driver_area, ring::avail_ring_size(size)) ||
+      !memory.view(config.device_area, ring::used_ring_size(size))) {
+    return "a ring lies outside guest memory";
   }
-  return queue;
+  return {};
+}
+
+std::unique_ptr<Queue> Queue::create(const GuestMemory& memory, QueueIndex index,
+                                     const QueueConfig& config, Features features,
+                                     QueuePosition position, std::string_view& why) {
+  why = check(memory, config);
+  if (!why.empty()) return nullptr;
+  return std::unique_ptr<Queue>(new Queue(memory, index, config, features, position));
 }
 
 Queue::Queue(const GuestMemory& memory, QueueIndex index, const QueueConfig& config,
@@ -48,10 +52,9 @@ Queue::Queue(const GuestMemory& memory, QueueIndex index, const QueueConfig& con
       size_(config.size),
       event_idx_(features.has(Feature::EventIdx)),
       indirect_(features.has(Feature::IndirectDesc)),
-      descriptors_(memory.view(config.descriptors, ring::descriptor_table_size(size_))
-                       .value_or(GuestView())),
-      avail_(memory.view(config.driver_area, ring::avail_ring_size(size_)).value_or(GuestView())),
-      used_(memory.view(config.device_area, ring::used_ring_size(size_)).value_or(GuestView())),
+      descriptors_(memory.view(config.descriptors, ring::descriptor_table_size(size_)).value()),
+      avail_(memory.view(config.driver_area, ring::avail_ring_size(size_)).value()),
+      used_(memory.view(config.device_area, ring::used_ring_size(size_)).value()),
       next_avail_(position.next_avail),
       next_used_(position.next_used),
       published_(position.next_used),

@@ -39,8 +39,11 @@ struct QueuePosition {
 /// the queue, as does any malformed chain; broken() then stays true until the reset.
 class Queue {
  public:
-  /// Null, with a reason in `why`, when the guest's configuration cannot be (size, alignment,
-  /// addresses outside RAM). `position` is where to carry on after a restore.
+  /// Why the guest's configuration cannot be (size, alignment, addresses outside RAM); empty when
+  /// it can. Any thread.
+  static std::string_view check(const GuestMemory& memory, const QueueConfig& config);
+  /// Null, with the reason in `why`, when it cannot. `position` is where to carry on after a
+  /// restore.
   static std::unique_ptr<Queue> create(const GuestMemory& memory, QueueIndex index,
                                        const QueueConfig& config, Features features,
                                        QueuePosition position, std::string_view& why);

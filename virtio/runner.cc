@@ -148,7 +148,11 @@ void Runner::activate(const Activation& activation) noexcept {
   phase_ = Phase::Active;
   failed_ = activation.failed;
   features_ = activation.features;
-  device_.activate(features_);
+  if (activation.restored) {
+    device_.restore(features_, activation.config);
+  } else {
+    device_.activate(features_);
+  }
   for (size_t i = 0; i < lanes_.size(); ++i) {
     if (!activation.queues[i].enabled) continue;
     const auto position =

@@ -30,9 +30,11 @@ class Runner final : public DeviceHost {
   /// What activation needs to know.
   struct Activation {
     Features features;
-    std::vector<QueueConfig> queues;       // one for each queue of the device
-    std::vector<QueuePosition> positions;  // zeros but after a restore
-    bool failed = false;                   // after a restore: NEEDS_RESET was set
+    std::vector<QueueConfig> queues;  // one for each queue of the device
+    bool restored = false;            // only then what follows
+    std::vector<QueuePosition> positions{};
+    std::vector<std::byte> config{};
+    bool failed = false;  // NEEDS_RESET was set
   };
   /// For metrics; written by the loop, read by any thread.
   struct Counters {

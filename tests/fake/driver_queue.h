@@ -22,6 +22,8 @@ class GuestHeap {
   GuestAddr take(uint64_t bytes, uint64_t alignment = 16);
   /// `bytes` filled with `fill`.
   GuestAddr take_filled(uint64_t bytes, std::byte fill);
+  /// Leaves alone what `other` has handed out, and `bytes` more.
+  void start_behind(const GuestHeap& other, uint64_t bytes) { used_ = other.used_ + bytes; }
 
  private:
   const GuestMemory& memory_;

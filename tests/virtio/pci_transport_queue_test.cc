@@ -249,5 +249,17 @@ TEST_CASE("a reset before DRIVER_OK is done at once") {
   CHECK(machine.driver.common(VIRTIO_PCI_COMMON_GF, 4) == 0);
 }
 
+TEST_CASE("a reset before DRIVER_OK takes back what was written into the configuration") {
+  FakeMachine machine;
+  machine.change_traits().config_writable.assign(8, std::byte{0xf0});
+  machine.driver.negotiate(Feature::Version1);
+  machine.driver.set_device_config(0, 1, 0xff);
+  CHECK(machine.driver.device_config(0, 1) == 0xf1);
+  machine.driver.start_reset();
+  CHECK(machine.driver.device_config(0, 1) == 1);
+  machine.run();
+  CHECK(machine.configs.back().front() == std::byte{1});
+}
+
 }  // namespace
 }  // namespace ringlet

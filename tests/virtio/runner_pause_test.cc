@@ -4,14 +4,10 @@
 #include <catch2/catch.hpp>
 
 #include "tests/fake/fake_machine.h"
+#include "tests/fake/save_restore.h"
 
 namespace ringlet {
 namespace {
-
-struct Noted final : Task {
-  void run() noexcept override { ++runs; }
-  int runs = 0;
-};
 
 TEST_CASE("a quiesced device pops nothing until it is resumed, and loses nothing") {
   FakeMachine machine;

@@ -51,7 +51,7 @@ CpuidTable get_supported_cpuid(int fd) {
 
 // getgrgid() would need shared libraries at run time, which a static binary does without.
 std::string group_name(gid_t gid) {
-  const std::string wanted = std::to_string(gid);
+  std::string wanted = std::to_string(gid);
   std::ifstream groups("/etc/group");
   for (std::string line; std::getline(groups, line);) {
     const size_t name_end = line.find(':');

@@ -229,7 +229,7 @@ std::vector<RefusedMsr> Vcpu::restore(const VcpuState& state) {
   if (state.xcrs.nr_xcrs > 0) set(vcpu, KVM_SET_XCRS, state.xcrs, "KVM_SET_XCRS");
   set(vcpu, KVM_SET_DEBUGREGS, state.debugregs, "KVM_SET_DEBUGREGS");
   set(vcpu, KVM_SET_LAPIC, state.lapic, "KVM_SET_LAPIC");
-  const std::vector<RefusedMsr> refused = write_msrs(state.msrs);
+  std::vector<RefusedMsr> refused = write_msrs(state.msrs);
   set(vcpu, KVM_SET_MP_STATE, state.mp_state, "KVM_SET_MP_STATE");
   // Setting registers drops pending events, so these come last.
   set(vcpu, KVM_SET_VCPU_EVENTS, state.events, "KVM_SET_VCPU_EVENTS");

@@ -75,7 +75,7 @@ void Blk::attach(DeviceHost& host) noexcept {
 void Blk::prepare(Features features) noexcept {
   features_ = features;
   for (Requests& requests : requests_) {
-    if (!requests) requests.reset(new Request[settings_.queue_size]);
+    if (!requests) requests = std::make_unique<Request[]>(settings_.queue_size);
   }
 }
 

@@ -45,6 +45,7 @@ class Features {
   constexpr explicit Features(uint64_t bits) : bits_(bits) {}
   template <typename E>
   requires kIsFeature<E>
+  // NOLINTNEXTLINE(google-explicit-constructor): a bit is a set of one
   constexpr Features(E bit) : bits_(uint64_t{1} << static_cast<unsigned>(bit)) {}
 
   constexpr uint64_t bits() const { return bits_; }

@@ -79,10 +79,11 @@ Code name_segment(std::string_view segment) {
 }
 
 uint64_t hex_digit(char c) {
-  if (c >= '0' && c <= '9') return static_cast<uint64_t>(c - '0');
-  if (c >= 'a' && c <= 'f') return static_cast<uint64_t>(c - 'a' + 10);
+  const uint64_t code = static_cast<uint8_t>(c);
+  if (c >= '0' && c <= '9') return code - '0';
+  if (c >= 'a' && c <= 'f') return code - 'a' + 10;
   assert(c >= 'A' && c <= 'F');
-  return static_cast<uint64_t>(c - 'A' + 10);
+  return code - 'A' + 10;
 }
 
 // An address space descriptor (6.4.3.5) with fields of type T.

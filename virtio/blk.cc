@@ -161,8 +161,7 @@ void Blk::start(Request& request) noexcept {
     case VIRTIO_BLK_T_OUT: start_transfer(request, header.sector); return;
     case VIRTIO_BLK_T_FLUSH:
       counters_.flushes.fetch_add(1, std::memory_order_relaxed);
-      request.step = Request::Step::Flush;
-      host_->loop().flush(file_, request);
+      start_flush(request);
       return;
     case VIRTIO_BLK_T_GET_ID: start_identify(request); return;
     case VIRTIO_BLK_T_DISCARD: start_ranges(request, BlkFeature::Discard); return;

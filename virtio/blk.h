@@ -99,6 +99,7 @@ class Blk final : public Device {
   void start_ranges(Request& request, BlkFeature needed) noexcept;
   void start_range(Request& request) noexcept;
   void start_identify(Request& request) noexcept;
+  void start_flush(Request& request) noexcept;
   void submit_transfer(Request& request) noexcept;
   void submit_range(Request& request) noexcept;
   void submit_zeroes(Request& request) noexcept;
@@ -106,6 +107,7 @@ class Blk final : public Device {
   // Each takes the result of one operation.
   void transfer_done(Request& request, int32_t result) noexcept;
   void range_done(Request& request, int32_t result) noexcept;
+  void flush_done(Request& request, int32_t result) noexcept;
   void operation_done(Request& request, int32_t result) noexcept;
   void finish(Request& request, uint8_t status) noexcept;
   void host_error(Request& request, int32_t result) noexcept;
@@ -118,6 +120,7 @@ class Blk final : public Device {
   IoFile buffered_file_;
   Features features_;
   bool writeback_;
+  bool flush_failed_ = false;       // for good
   std::vector<Requests> requests_;  // by queue, then by Chain::slot()
   LogLimit log_limit_;
   Counters counters_;

@@ -129,6 +129,12 @@ void Blk::submit_zeroes(Request& request) noexcept {
                        request);
 }
 
+void Blk::start_flush(Request& request) noexcept {
+  request.step = Request::Step::Flush;
+  if (flush_failed_) return finish(request, VIRTIO_BLK_S_IOERR);
+  host_->loop().flush(file_, request);
+}
+
 // Completions ---------------------------------------------------------------------------------
 
 void Blk::operation_done(Request& request, int32_t result) noexcept {
@@ -138,11 +144,7 @@ void Blk::operation_done(Request& request, int32_t result) noexcept {
     case Transfer: transfer_done(request, result); break;
     case Range:
     case Zeroes: range_done(request, result); break;
-    case Flush:
-    case FinalFlush:
-      if (result < 0) return host_error(request, result);
-      finish(request, VIRTIO_BLK_S_OK);
-      break;
+    case Flush: flush_done(request, result); break;
     case Idle: assert(false && "a completion without an operation"); break;
   }
 }
@@ -197,11 +199,18 @@ void Blk::range_done(Request& request, int32_t result) noexcept {
   }
   if (request.chain->readable_bytes() > 0) return start_range(request);
   if (request.type == VIRTIO_BLK_T_WRITE_ZEROES && write_through()) {
-    request.step = Request::Step::FinalFlush;
-    host_->loop().flush(file_, request);
-    return;
+    return start_flush(request);
   }
   finish(request, VIRTIO_BLK_S_OK);
+}
+
+void Blk::flush_done(Request& request, int32_t result) noexcept {
+  if (result == -EINTR || result == -EAGAIN) return start_flush(request);
+  if (result >= 0) return finish(request, VIRTIO_BLK_S_OK);
+  // Linux may have dropped the pages that it could not write, and reports that once: a later
+  // success would tell the driver that they are stable.
+  flush_failed_ = true;
+  host_error(request, result);
 }
 
 void Blk::host_error(Request& request, int32_t result) noexcept {

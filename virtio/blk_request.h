@@ -20,7 +20,7 @@ class Blk::Request final : public Completion {
  public:
   void completed(int32_t result, bool) noexcept override { owner->operation_done(*this, result); }
 
-  enum class Step : uint8_t { Idle, Transfer, Flush, Range, Zeroes, FinalFlush };
+  enum class Step : uint8_t { Idle, Transfer, Flush, Range, Zeroes };
 
   Blk* owner = nullptr;
   std::optional<Chain> chain;

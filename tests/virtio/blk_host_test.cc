@@ -1,4 +1,4 @@
-// Tests of virtio-blk against its host file: caches, flushes, ranges, short and failed I/O.
+// Tests of virtio-blk against its host file: ranges, short and failed I/O, O_DIRECT.
 #include <linux/falloc.h>
 #include <linux/virtio_blk.h>
 
@@ -14,7 +14,6 @@ namespace {
 constexpr uint8_t kOk = VIRTIO_BLK_S_OK;
 constexpr uint8_t kIoError = VIRTIO_BLK_S_IOERR;
 constexpr uint8_t kUnsupported = VIRTIO_BLK_S_UNSUPP;
-constexpr uint64_t kWriteback = offsetof(BlkConfigLayout, writeback);
 constexpr uint32_t kUnmap = VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
 
 std::vector<std::byte> ranges(std::initializer_list<BlkRangeLayout> list) {
@@ -24,125 +23,6 @@ std::vector<std::byte> ranges(std::initializer_list<BlkRangeLayout> list) {
 
 bool is_zero(const std::vector<std::byte>& bytes) {
   return bytes == std::vector<std::byte>(bytes.size());
-}
-
-// Caching -------------------------------------------------------------------------------------
-
-TEST_CASE("FLUSH means flush: no used entry appears before the host's flush completes") {
-  BlkMachine machine;
-  machine.start();
-  CHECK(machine.run({.type = VIRTIO_BLK_T_OUT, .data = pattern(512, 1)}) == kOk);
-  machine.loop.hold(SimOp::Flush);
-  const BlkRequest& flush = machine.submit({.type = VIRTIO_BLK_T_FLUSH});
-  machine.run();
-  CHECK(machine.loop.in_flight(SimOp::Flush) == 1);
-  CHECK_FALSE(flush.used);
-  CHECK(machine.status_of(flush) == BlkMachine::kNoStatus);
-  // Others pass it by.
-  CHECK(machine.run({.type = VIRTIO_BLK_T_IN, .parts = {512}}) == kOk);
-  CHECK_FALSE(flush.used);
-  machine.loop.release(SimOp::Flush);
-  machine.run();
-  CHECK(flush.used == 1);
-  CHECK(machine.status_of(flush) == kOk);
-  CHECK(machine.disk().stable == machine.disk().bytes);
-}
-
-TEST_CASE("a flush that the host fails is reported as failed") {
-  BlkMachine machine;
-  machine.start();
-  machine.loop.fail_next(SimOp::Flush, -EIO);
-  CHECK(machine.run({.type = VIRTIO_BLK_T_FLUSH}) == kIoError);
-  CHECK(machine.blk.counters().host_errors == 1);
-  CHECK(machine.run({.type = VIRTIO_BLK_T_FLUSH}) == kOk);
-}
-
-TEST_CASE("with a write-back cache a write is stable only after a flush") {
-  BlkMachine machine;
-  machine.start();
-  CHECK(machine.run({.type = VIRTIO_BLK_T_OUT, .data = pattern(512, 1)}) == kOk);
-  CHECK_FALSE(machine.disk().stable == machine.disk().bytes);
-}
-
-TEST_CASE("without FLUSH every write is stable when it completes") {
-  BlkMachine machine;
-  machine.start(Features(BlkFeature::Flush) | BlkFeature::ConfigWce);
-  CHECK(machine.run({.type = VIRTIO_BLK_T_OUT, .data = pattern(512, 1)}) == kOk);
-  CHECK(machine.disk().stable == machine.disk().bytes);
-}
-
-TEST_CASE("a driver that sets the cache mode but cannot flush finds a write-through cache") {
-  BlkMachine machine;
-  machine.start(BlkFeature::Flush);
-  machine.loop.run_until_idle();
-  CHECK(machine.driver.device_config(kWriteback, 1) == 0);
-  CHECK(machine.run({.type = VIRTIO_BLK_T_OUT, .data = pattern(512, 1)}) == kOk);
-  CHECK(machine.disk().stable == machine.disk().bytes);
-}
-
-TEST_CASE("a disk configured as write-through starts so, also after a reset") {
-  BlkMachine machine({.settings = {.name = "disk", .writeback = false}});
-  machine.start();
-  CHECK(machine.driver.device_config(kWriteback, 1) == 0);
-  CHECK(machine.run({.type = VIRTIO_BLK_T_OUT, .data = pattern(512, 1)}) == kOk);
-  CHECK(machine.disk().stable == machine.disk().bytes);
-  machine.driver.set_device_config(kWriteback, 1, 1);
-  machine.loop.run_until_idle();
-  machine.driver.start_reset();
-  machine.loop.run_until_idle();
-  CHECK(machine.driver.device_config(kWriteback, 1) == 0);
-}
-
-TEST_CASE("the driver turns the cache to write-through and back") {
-  BlkMachine machine;
-  machine.start();
-  machine.driver.set_device_config(kWriteback, 1, 0);
-  CHECK(machine.driver.device_config(kWriteback, 1) == 0);
-  CHECK(machine.run({.type = VIRTIO_BLK_T_OUT, .data = pattern(512, 1)}) == kOk);
-  CHECK(machine.disk().stable == machine.disk().bytes);
-  machine.driver.set_device_config(kWriteback, 1, 1);
-  CHECK(machine.run({.type = VIRTIO_BLK_T_OUT, .data = pattern(512, 2)}) == kOk);
-  CHECK_FALSE(machine.disk().stable == machine.disk().bytes);
-}
-
-TEST_CASE("a cache mode counts for requests made available after it, even in the same drain") {
-  // While the first request is handled, the driver writes the mode and then makes another
-  // request available; the loop has not had its mail yet when it pops that one.
-  struct LateWriter final : Device {
-    explicit LateWriter(Blk& blk) : blk_(blk) {}
-    const DeviceTraits& traits() const noexcept override { return blk_.traits(); }
-    void attach(DeviceHost& host) noexcept override { blk_.attach(host); }
-    void activate(Features features) noexcept override { blk_.activate(features); }
-    void handle(Chain chain) noexcept override {
-      blk_.handle(std::move(chain));
-      if (meanwhile) std::exchange(meanwhile, nullptr)();
-    }
-    void config_written(std::span<const std::byte> config) noexcept override {
-      blk_.config_written(config);
-    }
-    void cancel(QueueIndex queue) noexcept override { blk_.cancel(queue); }
-    void reset() noexcept override { blk_.reset(); }
-    Blk& blk_;
-    std::function<void()> meanwhile;
-  };
-  LateWriter* device = nullptr;
-  BlkMachine machine({.wrap = [&](Blk& blk) {
-    auto wrapper = std::make_unique<LateWriter>(blk);
-    device = wrapper.get();
-    return wrapper;
-  }});
-  machine.start();
-  machine.loop.run_until_idle();
-  machine.loop.clear_history();
-  device->meanwhile = [&] {
-    machine.driver.set_device_config(kWriteback, 1, 0);
-    machine.submit({.type = VIRTIO_BLK_T_OUT, .sector = 1, .data = pattern(512, 2)});
-  };
-  machine.submit({.type = VIRTIO_BLK_T_IN, .parts = {512}});
-  machine.run();
-  const SimRecord& write = machine.loop.history().at(1);
-  CHECK(write.op == SimOp::Write);
-  CHECK(write.sync);
 }
 
 // Discard and write zeroes --------------------------------------------------------------------
@@ -255,20 +135,6 @@ TEST_CASE("zeroes that are written short or interrupted are written on") {
   CHECK(machine.run({.type = VIRTIO_BLK_T_WRITE_ZEROES, .data = ranges({{0, 64, 0}})}) == kOk);
   CHECK(is_zero(machine.on_disk(0, 32768)));
   CHECK_FALSE(machine.disk().bytes[32768 + 1] == std::byte{0});
-}
-
-TEST_CASE("with a write-through cache WRITE_ZEROES is stable when it completes") {
-  BlkMachine machine({.settings = {.name = "disk", .writeback = false}});
-  machine.disk().bytes = pattern(1 << 20, 1);
-  machine.start();
-  machine.loop.hold(SimOp::Flush);
-  const BlkRequest& zeroes =
-      machine.submit({.type = VIRTIO_BLK_T_WRITE_ZEROES, .data = ranges({{0, 8, 0}})});
-  machine.run();
-  CHECK_FALSE(zeroes.used);
-  machine.loop.release(SimOp::Flush);
-  machine.run();
-  CHECK(machine.status_of(zeroes) == kOk);
 }
 
 // Short and failed I/O ------------------------------------------------------------------------

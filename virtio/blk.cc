@@ -19,7 +19,8 @@ Blk::Blk(const BlkSettings& settings, const BlkBacking& backing)
       backing_(backing),
       traits_(make_traits()),
       writeback_(settings.writeback),
-      requests_(settings.queues) {
+      requests_(settings.queues),
+      ranges_(settings.queues) {
   assert(backing.size % kSector == 0 && settings.serial.size() <= kSerialBytes);
 }
 
@@ -61,6 +62,11 @@ DeviceTraits Blk::make_traits() const {
                       .config = {bytes.begin(), bytes.end()},
                       .config_writable = std::vector<std::byte>(sizeof(layout))};
   traits.config_writable[offsetof(BlkConfigLayout, writeback)] = std::byte{1};
+  // 5.2.5.2: who can set the cache mode but cannot flush starts with a write-through cache.
+  traits.negotiated = {{.accepted = ConfigWce,
+                        .declined = Flush,
+                        .offset = offsetof(BlkConfigLayout, writeback),
+                        .value = std::byte{0}}};
   return traits;
 }
 
@@ -72,23 +78,14 @@ void Blk::attach(DeviceHost& host) noexcept {
   if (backing_.buffered_fd >= 0) buffered_file_ = host.loop().add_file(backing_.buffered_fd);
 }
 
-void Blk::prepare(Features features) noexcept {
+void Blk::activate(Features features) noexcept {
   features_ = features;
   for (Requests& requests : requests_) {
     if (!requests) requests = std::make_unique<Request[]>(settings_.queue_size);
   }
-}
-
-void Blk::restore(Features features, std::span<const std::byte> config) noexcept {
-  prepare(features);
-  config_written(config);
-}
-
-void Blk::activate(Features features) noexcept {
-  prepare(features);
-  // 5.2.5.2: who can set the cache mode but cannot flush starts with a write-through cache.
-  if (features.has(BlkFeature::ConfigWce) && !features.has(BlkFeature::Flush)) {
-    set_writeback(false);
+  for (auto& ranges : ranges_) {
+    // Uninitialised, and so without memory behind it until a request needs it.
+    if (!ranges) ranges.reset(new BlkRange[size_t{kMaxRanges} * settings_.queue_size]);
   }
 }
 

@@ -52,6 +52,8 @@ struct BlkSettings {
   std::string serial{};  ///< up to 20 bytes
 };
 
+struct BlkRange;
+
 class Blk final : public Device {
  public:
   /// Written by the loop, read by any thread.
@@ -75,7 +77,6 @@ class Blk final : public Device {
   const DeviceTraits& traits() const noexcept override { return traits_; }
   void attach(DeviceHost& host) noexcept override;
   void activate(Features features) noexcept override;
-  void restore(Features features, std::span<const std::byte> config) noexcept override;
   void handle(Chain chain) noexcept override;
   void config_written(std::span<const std::byte> config) noexcept override;
   void cancel(QueueIndex queue) noexcept override;
@@ -86,7 +87,6 @@ class Blk final : public Device {
   using Requests = std::unique_ptr<Request[]>;
 
   DeviceTraits make_traits() const;
-  void prepare(Features features) noexcept;
   Request& request_of(const Chain& chain) noexcept;
   void set_writeback(bool on) noexcept;
   bool in_range(uint64_t sector, uint64_t sectors) const noexcept;
@@ -97,6 +97,7 @@ class Blk final : public Device {
   void start(Request& request) noexcept;
   void start_transfer(Request& request, uint64_t sector) noexcept;
   void start_ranges(Request& request, BlkFeature needed) noexcept;
+  uint8_t read_ranges(Request& request) noexcept;
   void start_range(Request& request) noexcept;
   void start_identify(Request& request) noexcept;
   void start_flush(Request& request) noexcept;
@@ -120,8 +121,9 @@ class Blk final : public Device {
   IoFile buffered_file_;
   Features features_;
   bool writeback_;
-  bool flush_failed_ = false;       // for good
-  std::vector<Requests> requests_;  // by queue, then by Chain::slot()
+  bool flush_failed_ = false;                        // for good
+  std::vector<Requests> requests_;                   // by queue, then by Chain::slot()
+  std::vector<std::unique_ptr<BlkRange[]>> ranges_;  // the same, kMaxRanges for each slot
   LogLimit log_limit_;
   Counters counters_;
 };

@@ -86,28 +86,47 @@ void Blk::start_ranges(Request& request, BlkFeature needed) noexcept {
       bytes / sizeof(BlkRangeLayout) > kMaxRanges) {
     return finish(request, VIRTIO_BLK_S_IOERR);
   }
+  if (const uint8_t fault = read_ranges(request); fault != VIRTIO_BLK_S_OK) {
+    return finish(request, fault);
+  }
   counters_.discards.fetch_add(1, std::memory_order_relaxed);
   start_range(request);
 }
 
+/// All of a request is judged before any of it is done.
+uint8_t Blk::read_ranges(Request& request) noexcept {
+  const Chain& chain = *request.chain;
+  request.ranges = {&ranges_[chain.queue().index().value()][size_t{kMaxRanges} * chain.slot()],
+                    static_cast<size_t>(chain.readable_bytes() / sizeof(BlkRangeLayout))};
+  const bool discard = request.type == VIRTIO_BLK_T_DISCARD;
+  const uint32_t known = discard ? 0U : uint32_t{VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP};
+  uint32_t flags = 0;
+  bool on_disk = true;
+  for (BlkRange& range : request.ranges) {
+    BlkRangeLayout layout;
+    const bool read = request.chain->read(std::as_writable_bytes(std::span(&layout, 1)));
+    assert(read);
+    range = {.sector = layout.sector, .sectors = layout.sectors, .flags = layout.flags};
+    flags |= range.flags;
+    on_disk = on_disk && range.sectors <= kMaxRangeSectors && in_range(range.sector, range.sectors);
+  }
+  if ((flags & ~known) != 0) return VIRTIO_BLK_S_UNSUPP;  // 5.2.6.2, whatever else is wrong
+  return on_disk ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
+}
+
 void Blk::start_range(Request& request) noexcept {
-  BlkRangeLayout range;
-  if (!request.chain->read(std::as_writable_bytes(std::span(&range, 1)))) {
-    finish(request, VIRTIO_BLK_S_OK);  // that was the last one
+  if (request.ranges.empty()) {
+    finish(request, VIRTIO_BLK_S_OK);
     return;
   }
-  const bool discard = request.type == VIRTIO_BLK_T_DISCARD;
-  const uint32_t flags = range.flags;
-  const uint32_t known = discard ? 0U : uint32_t{VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP};
-  if ((flags & ~known) != 0) return finish(request, VIRTIO_BLK_S_UNSUPP);  // 5.2.6.2
-  if (range.sectors > kMaxRangeSectors || !in_range(range.sector, range.sectors)) {
-    return finish(request, VIRTIO_BLK_S_IOERR);
-  }
+  const BlkRange& range = request.ranges.front();
+  request.ranges = request.ranges.subspan(1);
   request.step = Request::Step::Range;
   request.offset = range.sector * kSector;
   request.left = range.sectors * kSector;
   if (request.left == 0) return range_done(request, 0);
-  const bool free_blocks = discard || (flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) != 0;
+  const bool free_blocks = request.type == VIRTIO_BLK_T_DISCARD ||
+                           (range.flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) != 0;
   request.mode = (free_blocks ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE) | FALLOC_FL_KEEP_SIZE;
   submit_range(request);
 }
@@ -197,7 +216,7 @@ void Blk::range_done(Request& request, int32_t result) noexcept {
     request.left -= static_cast<uint32_t>(result);
     if (request.left > 0) return submit_zeroes(request);
   }
-  if (request.chain->readable_bytes() > 0) return start_range(request);
+  if (!request.ranges.empty()) return start_range(request);
   if (request.type == VIRTIO_BLK_T_WRITE_ZEROES && write_through()) {
     return start_flush(request);
   }

@@ -15,6 +15,13 @@ namespace ringlet {
 inline constexpr uint32_t kMaxRangeSectors = 1U << 22;
 inline constexpr uint32_t kMaxRanges = 16;
 
+/// One range of such a request, judged. Has no constructor: room for many costs no memory.
+struct BlkRange {
+  uint64_t sector;
+  uint32_t sectors;
+  uint32_t flags;
+};
+
 /// Stays where it is, since operations point to it.
 class Blk::Request final : public Completion {
  public:
@@ -28,6 +35,7 @@ class Blk::Request final : public Completion {
   bool cancelled = false;
   uint32_t type = 0;
   int mode = 0;                 // Range: fallocate's
+  std::span<BlkRange> ranges;   // Range and Zeroes: those not yet begun
   std::span<iovec> parts;       // Transfer: what is left
   uint64_t writable_bytes = 0;  // in front of the status
   uint64_t transferred = 0;     // bytes done

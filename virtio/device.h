@@ -18,6 +18,15 @@
 
 namespace ringlet {
 
+/// A byte of the configuration that depends on what the driver accepted: from FEATURES_OK on it
+/// reads `value` if all of `accepted` were and none of `declined`. One the driver may write.
+struct NegotiatedByte {
+  Features accepted;
+  Features declined;
+  size_t offset = 0;
+  std::byte value{};
+};
+
 /// What a device shows to the driver before anything runs.
 struct DeviceTraits {
   DeviceId id;
@@ -31,6 +40,8 @@ struct DeviceTraits {
   std::vector<std::byte> config;
   /// Which of its bits the driver may write; as long as `config`.
   std::vector<std::byte> config_writable;
+  /// The device hears of them as if the driver had written them, before activate().
+  std::vector<NegotiatedByte> negotiated{};
 };
 
 /// What a device may ask of the common layer. All on the I/O loop.

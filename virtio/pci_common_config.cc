@@ -262,7 +262,16 @@ void PciTransport::write_status(uint8_t value) noexcept {
     }
     // The loop may add NEEDS_RESET at any time, hence no plain store.
     now = status_.fetch_or(step.bit, std::memory_order_acq_rel) | step.bit;
+    if (step.bit == kFeaturesOk) settle_config();
     if (step.bit == kDriverOk) activate({});
+  }
+}
+
+void PciTransport::settle_config() noexcept {
+  const Features accepted(driver_features_);
+  for (const NegotiatedByte& byte : device_.traits().negotiated) {
+    const bool holds = accepted.has(byte.accepted) && (accepted & byte.declined) == Features();
+    if (holds) set_config(byte.offset, {&byte.value, 1});
   }
 }
 

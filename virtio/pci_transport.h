@@ -127,6 +127,8 @@ class PciTransport final : public PciFunction,
   uint8_t read_status() noexcept;
   void write_status(uint8_t value) noexcept;
   bool features_acceptable() const noexcept;
+  /// The configuration that depends on the features accepted.
+  void settle_config() noexcept;
   void activate(Runner::Activation activation) noexcept;
   void reset() noexcept;
   void clear_registers() noexcept;

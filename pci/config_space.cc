@@ -149,6 +149,11 @@ void ConfigSpace::set_bar_base(unsigned index, uint64_t base) noexcept {
   set(at, width, base | (get(at, width) & kBarFlags));
 }
 
+void ConfigSpace::store(size_t at, std::span<const std::byte> data) noexcept {
+  assert(at >= kHeaderSize && at + data.size() <= kSize);
+  std::ranges::copy(data, value_.begin() + static_cast<ptrdiff_t>(at));
+}
+
 void ConfigSpace::set_interrupt_status(bool asserted) noexcept {
   const unsigned others = read16(kConfigStatus) & ~unsigned{kStatusInterrupt};
   set(kConfigStatus, 2, others | (asserted ? kStatusInterrupt : 0));

@@ -158,6 +158,8 @@ class ConfigSpace {
   uint64_t bar_base(unsigned index) const noexcept;
   /// As the guest would write it; `base` must be aligned to the size.
   void set_bar_base(unsigned index, uint64_t base) noexcept;
+  /// Bytes of a capability's body that the function itself changes.
+  void store(size_t at, std::span<const std::byte> data) noexcept;
   /// The Status register's Interrupt Status bit (6.2.3).
   void set_interrupt_status(bool asserted) noexcept;
   uint8_t read8(size_t at) const noexcept { return static_cast<uint8_t>(get(at, 1)); }

@@ -19,8 +19,10 @@ void PciFunction::config_read(uint16_t at, std::span<std::byte> data) noexcept {
 }
 
 bool PciFunction::config_write(uint16_t at, std::span<const std::byte> data) noexcept {
+  const bool pending = interrupt_pending();
   const ConfigSpace::Change change = config_.write(at, data);
   if (change.command) command_changed(config_.command());
+  if (!pending && interrupt_pending()) interrupt_uncovered();
   return change.decoding;
 }
 

@@ -39,6 +39,9 @@ class PciFunction {
   /// Whether an INTx interrupt is pending inside the function, disabled or not: the Interrupt
   /// Status bit (PCI 3.0, 6.2.3).
   virtual bool interrupt_pending() const noexcept { return false; }
+  /// interrupt_pending() has become true by a write to the configuration space: MSI-X, which had
+  /// hidden it, was switched off.
+  virtual void interrupt_uncovered() noexcept {}
 
  private:
   ConfigSpace config_;

@@ -139,6 +139,10 @@ std::optional<int> Msix::vector_fd(uint16_t vector) noexcept {
   return entry.host->fd();
 }
 
+void Msix::command_changed() noexcept {
+  for (Entry& entry : entries_) update(entry, false);
+}
+
 void Msix::clear_pending() noexcept {
   for (Entry& entry : entries_) {
     if (entry.host != nullptr) entry.host->clear();
@@ -191,7 +195,8 @@ bool Msix::is_pending(size_t vector) const noexcept {
 /// Brings KVM's side of a vector in line with the registers; does nothing when it is.
 void Msix::update(Entry& entry, bool message_changed) noexcept {
   if (entry.host == nullptr) return;
-  const bool effective = enabled() && !function_masked_ && !entry.masked;
+  const bool master = config_.command().bus_master();  // a message is a write (6.2.2)
+  const bool effective = master && enabled() && !function_masked_ && !entry.masked;
   if (effective && (!entry.attached || message_changed)) {
     entry.attached = entry.host->attach(entry.message);
     if (!entry.attached) entry.host->detach();  // from the message before

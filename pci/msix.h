@@ -1,9 +1,10 @@
 // MSI-X: the capability, the vector table and the pending bit array (PCI 3.0, 6.8.2).
 //
-// A vector is *effective* while MSI-X is enabled and neither the function nor the vector is
-// masked; then KVM turns a write to its eventfd into the message. Otherwise the eventfd is
-// detached and its counter is the pending bit, so unmasking delivers what came meanwhile, and
-// the I/O loop writes to one and the same descriptor whatever the guest does to the table.
+// A vector is *effective* while MSI-X is enabled, the function may write to memory (Bus Master),
+// and neither function nor vector is masked; then KVM turns a write to its eventfd into the
+// message. Otherwise the eventfd is detached and its counter is the pending bit, so unmasking
+// delivers what came meanwhile, and the I/O loop writes to one and the same descriptor whatever
+// the guest does to the table.
 #pragma once
 
 #include <atomic>
@@ -71,6 +72,9 @@ class Msix final : public CapabilityHandler {
 
   /// Whether the guest enabled MSI-X. Any thread.
   bool enabled() const noexcept { return enabled_.load(std::memory_order_acquire); }
+
+  /// Call it from PciFunction::command_changed().
+  void command_changed() noexcept;
 
   /// Forgets pending interrupts: the device was reset.
   void clear_pending() noexcept;

@@ -200,10 +200,10 @@ void PciTransport::enable_queue(QueueRegisters& queue) noexcept {
 }
 
 void PciTransport::reset_queue(QueueRegisters& queue) noexcept {
-  const bool enabled = queue.enabled.load(std::memory_order_acquire);
-  if (!enabled || !Features(driver_features_).has(Feature::RingReset)) return;
+  if (!Features(driver_features_).has(Feature::RingReset)) return;
   clear_queue(queue);  // the loop has its own copy
-  if (phase_.load(std::memory_order_acquire) != Phase::Active) {
+  const bool enabled = queue.enabled.load(std::memory_order_acquire);
+  if (!enabled || phase_.load(std::memory_order_acquire) != Phase::Active) {
     queue.enabled.store(false, std::memory_order_release);
     return;
   }

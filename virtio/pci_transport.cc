@@ -4,6 +4,7 @@
 #include <linux/virtio_pci.h>
 
 #include <algorithm>
+#include <bit>
 #include <cassert>
 #include <cstring>
 #include <utility>
@@ -203,27 +204,37 @@ void PciTransport::write(uint64_t offset, std::span<const std::byte> data) noexc
   }
 }
 
-std::optional<size_t> PciTransport::window_offset(size_t length) const noexcept {
+PciTransport::WindowAccess PciTransport::window() const noexcept {
   const uint32_t offset = config().read32(window_capability_ + kWindowOffset);
   const uint32_t width = config().read32(window_capability_ + kWindowLength);
   // 4.1.4.9.2: 1, 2 or 4 bytes, offset a multiple of that; the driver must not do otherwise.
-  if (config().read8(window_capability_ + kWindowBar) != 0) return std::nullopt;
-  if (width != length || offset % width != 0 || offset >= kBarSize) return std::nullopt;
-  return offset;
+  const bool aligned = (width == 1 || width == 2 || width == 4) && offset % width == 0;
+  const bool inside = config().read8(window_capability_ + kWindowBar) == 0 && offset < kBarSize;
+  return {.offset = offset, .width = aligned && inside ? width : 0};
 }
 
+// Any access to the window's data, however wide, is one of the width that the driver has set
+// before (4.1.4.9.1).
 void PciTransport::capability_read(size_t offset, std::span<std::byte> data) noexcept {
-  if (offset != kWindowData) return;
-  const uint32_t width = config().read32(window_capability_ + kWindowLength);
-  if (width > data.size() || (width != 1 && width != 2 && width != 4)) return;
-  if (const auto at = window_offset(width)) read(*at, data.first(width));
+  const WindowAccess access = window();
+  if (offset + data.size() <= kWindowData || access.width == 0) return;
+  std::array<std::byte, 4> bytes;
+  bytes.fill(std::byte{0xff});
+  read(access.offset, std::span(bytes).first(access.width));
+  config().store(window_capability_ + kWindowData, std::span(bytes).first(access.width));
+  const auto stored =
+      std::bit_cast<std::array<std::byte, 4>>(config().read32(window_capability_ + kWindowData));
+  for (size_t i = 0; i < data.size(); ++i) {
+    if (offset + i >= kWindowData) data[i] = stored[offset + i - kWindowData];
+  }
 }
 
 void PciTransport::capability_written(size_t offset, std::span<const std::byte> data) noexcept {
-  if (offset != kWindowData) return;
-  const uint32_t width = config().read32(window_capability_ + kWindowLength);
-  if (width > data.size() || (width != 1 && width != 2 && width != 4)) return;
-  if (const auto at = window_offset(width)) write(*at, data.first(width));
+  const WindowAccess access = window();
+  if (offset + data.size() <= kWindowData || access.width == 0) return;
+  const auto stored =
+      std::bit_cast<std::array<std::byte, 4>>(config().read32(window_capability_ + kWindowData));
+  write(access.offset, std::span(stored).first(access.width));
 }
 
 // Doorbells -----------------------------------------------------------------------------------
@@ -263,6 +274,11 @@ void PciTransport::bar_mapped(unsigned bar, std::optional<GuestAddr> base) noexc
 // Interrupts ----------------------------------------------------------------------------------
 
 void PciTransport::command_changed(PciCommand command) noexcept {
+  msix_.command_changed();
+  runner_.set_bus_master(command.bus_master());
+  if (command.bus_master() && phase_.load(std::memory_order_acquire) == Phase::Active) {
+    runner_.request_serving();
+  }
   if (intx_.command_changed(command)) runner_.request_interrupt_check();
 }
 

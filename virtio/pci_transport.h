@@ -79,6 +79,7 @@ class PciTransport final : public PciFunction,
   void bar_mapped(unsigned bar, std::optional<GuestAddr> base) noexcept override;
   void command_changed(PciCommand command) noexcept override;
   bool interrupt_pending() const noexcept override;
+  void interrupt_uncovered() noexcept override { runner_.request_interrupt_check(); }
 
  private:
   enum class Reg : uint8_t;
@@ -96,6 +97,12 @@ class PciTransport final : public PciFunction,
     std::atomic<bool> enabled;
     std::atomic<bool> resetting;
     bool has_doorbell = false;
+  };
+
+  /// What the driver has pointed the window of 4.1.4.9 at; width 0: nothing.
+  struct WindowAccess {
+    uint32_t offset;
+    uint32_t width;
   };
 
   // BusDevice: BAR 0.
@@ -147,7 +154,7 @@ class PciTransport final : public PciFunction,
   uint16_t restore_vector(uint16_t saved);
   QueueIndex index_of(const QueueRegisters& queue) const noexcept;
   GuestAddr doorbell_address(const QueueRegisters& queue) const noexcept;
-  std::optional<size_t> window_offset(size_t length) const noexcept;
+  WindowAccess window() const noexcept;
 
   void read_config(uint64_t offset, std::span<std::byte> data) noexcept;
   void write_config(uint64_t offset, std::span<const std::byte> data) noexcept;

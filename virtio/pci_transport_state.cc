@@ -212,6 +212,7 @@ void PciTransport::restore(const PciTransportState& state) {
   config().restore(state.config_space);
   msix_.restore(state.msix);
   intx_.command_changed(config().command());
+  runner_.set_bus_master(config().command().bus_master());
   restore_registers(state);
 
   std::vector<Target> pending;

@@ -65,6 +65,8 @@ Queue::Queue(const GuestMemory& memory, QueueIndex index, const QueueConfig& con
   for (uint16_t slot = size_; slot > 0; --slot) {
     free_slots_.push_back(static_cast<uint16_t>(slot - 1));
   }
+  // 2.7.10.2: zero with EVENT_IDX, whatever the driver left there; kicks are wanted without it.
+  used_.store_release(ring::kFlags, 0);
 }
 
 Queue::~Queue() {

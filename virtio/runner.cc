@@ -85,6 +85,14 @@ void Runner::request_config(std::span<const std::byte> config) noexcept {
   post_mail();
 }
 
+void Runner::request_serving() noexcept {
+  {
+    const std::scoped_lock lock(mail_mutex_);
+    mail_.serve = true;
+  }
+  post_mail();
+}
+
 void Runner::request_interrupt_check() noexcept {
   {
     const std::scoped_lock lock(mail_mutex_);
@@ -128,6 +136,7 @@ void Runner::read_mail() noexcept {
     std::swap(mail, mail_);
     std::swap(mail.config, mail_.config);  // stays for deliver_config()
   }
+  if (mail.serve) serve_all();
   if (mail.activation) activate(*mail.activation);
   for (size_t i = 0; i < lanes_.size(); ++i) {
     Lane& lane = *lanes_[i];
@@ -136,9 +145,9 @@ void Runner::read_mail() noexcept {
     }
     if (mail.queue_resets[i]) begin_queue_reset(lane);
   }
-  if (mail.reset) begin_reset();
   for (const TransportEvents::Target& target : mail.signals) signal(target);
   if (mail.check_interrupt) signal(events_.pending_intx());
+  if (mail.reset) begin_reset();
 }
 
 // Activation ----------------------------------------------------------------------------------
@@ -276,7 +285,7 @@ void Runner::change_config(size_t offset, std::span<const std::byte> bytes) noex
 }
 
 void Runner::fail(std::string_view why) noexcept {
-  if (failed_) return;
+  if (failed_ || phase_ != Phase::Active) return;
   failed_ = true;
   counters_.failures.fetch_add(1, std::memory_order_relaxed);
   if (log_limit_.allow()) {
@@ -284,83 +293,6 @@ void Runner::fail(std::string_view why) noexcept {
   }
   events_.needs_reset();
   signal(events_.config_interrupt());
-}
-
-// Resets --------------------------------------------------------------------------------------
-
-void Runner::begin_reset() noexcept {
-  if (phase_ == Phase::Stopping) return;
-  if (phase_ == Phase::Inactive) {
-    events_.reset_done();
-    return;
-  }
-  phase_ = Phase::Stopping;
-  for (const auto& lane : lanes_) {
-    if (lane->queue && lane->queue->in_flight() > 0) device_.cancel(lane->index);
-  }
-  if (phase_ == Phase::Stopping) chain_came_home(*lanes_.front());
-}
-
-void Runner::begin_queue_reset(Lane& lane) noexcept {
-  if (phase_ != Phase::Active || lane.resetting) {
-    if (phase_ == Phase::Inactive) events_.queue_reset_done(lane.index);
-    return;
-  }
-  lane.resetting = true;
-  if (lane.queue && lane.queue->in_flight() > 0) device_.cancel(lane.index);
-  if (lane.resetting) chain_came_home(lane);
-}
-
-bool Runner::idle() const noexcept {
-  for (const auto& lane : lanes_) {
-    if (lane->queue && lane->queue->in_flight() > 0) return false;
-  }
-  return true;
-}
-
-void Runner::chain_came_home(Lane& lane) noexcept {
-  if (lane.resetting && (!lane.queue || lane.queue->in_flight() == 0)) {
-    lane.queue.reset();
-    lane.resetting = false;
-    events_.queue_reset_done(lane.index);
-  }
-  if (phase_ == Phase::Stopping && idle()) {
-    for (const auto& other : lanes_) {
-      other->queue.reset();
-      other->resetting = false;
-    }
-    device_.reset();
-    phase_ = Phase::Inactive;
-    failed_ = false;
-    events_.reset_done();
-  }
-  if (quiesce_done_ != nullptr && idle()) loop_.defer(*std::exchange(quiesce_done_, nullptr));
-}
-
-// Pausing -------------------------------------------------------------------------------------
-
-void Runner::quiesce(Task& done) noexcept {
-  quiesced_ = true;
-  if (idle()) {
-    loop_.defer(done);
-  } else {
-    quiesce_done_ = &done;
-  }
-}
-
-void Runner::resume() noexcept {
-  quiesced_ = false;
-  for (const auto& lane : lanes_) {
-    if (lane->queue) loop_.post(lane->serve);
-  }
-}
-
-std::vector<QueuePosition> Runner::positions() const {
-  std::vector<QueuePosition> positions;
-  for (const auto& lane : lanes_) {
-    positions.push_back(lane->queue ? lane->queue->position() : QueuePosition{});
-  }
-  return positions;
 }
 
 }  // namespace ringlet

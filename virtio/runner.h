@@ -1,6 +1,8 @@
 // A device's life on the I/O loop: activation, kicks, batches, resets. Common to all devices.
 //
-//   inactive ── activate ──► active ── reset ──► stopping ── last chain back ──► inactive
+//   inactive ── activate ──► active ── reset ──► stopping ── last chain back ──► stopped
+//       ▲                                                                          │
+//       └──────────────── the driver is told, and not notified after that ─────────┘
 //
 // vCPU threads leave requests in a mailbox, which never grows: each is a state to reach, not an
 // event. The loop empties it. A reset is done when every chain has come home, so that no guest
@@ -63,6 +65,11 @@ class Runner final : public DeviceHost {
   void request_queue_enable(QueueIndex queue, const QueueConfig& config) noexcept;
   void request_queue_reset(QueueIndex queue) noexcept;
   void request_config(std::span<const std::byte> config) noexcept;
+  /// Whether the device may touch guest memory of its own accord (PCI 3.0, 6.2.2). While it may
+  /// not, which is so at first, it takes no chains; those it has come home. When a live device may
+  /// again, request_serving().
+  void set_bus_master(bool on) noexcept { bus_master_.store(on, std::memory_order_release); }
+  void request_serving() noexcept;
   /// INTx has just been enabled: what is pending has to be raised.
   void request_interrupt_check() noexcept;
   /// After a restore: notifications that were under way when the state was saved.
@@ -86,13 +93,14 @@ class Runner final : public DeviceHost {
   void fail(std::string_view why) noexcept override;
 
  private:
-  enum class Phase : uint8_t { Inactive, Active, Stopping };
+  enum class Phase : uint8_t { Inactive, Active, Stopping, Stopped };
 
   /// Requests that the loop has not seen yet.
   struct Mailbox {
     std::optional<Activation> activation;
     bool reset = false;
     bool check_interrupt = false;
+    bool serve = false;
     std::optional<std::vector<std::byte>> config;
     std::vector<TransportEvents::Target> signals;
     std::vector<std::optional<QueueConfig>> enables;
@@ -123,6 +131,7 @@ class Runner final : public DeviceHost {
     bool polling = false;
     std::unique_ptr<Queue> queue;
     bool resetting = false;
+    bool drained = false;  // resetting, and all has come home
     ServeTask serve;
     PublishTask publish;
   };
@@ -140,6 +149,15 @@ class Runner final : public DeviceHost {
     bool polling = false;
   };
 
+  /// Completes when all notifications sent before it are out.
+  struct Barrier final : Completion {
+    explicit Barrier(Runner& owner) : runner(owner) {}
+    void completed(int32_t, bool) noexcept override { runner.announce_resets(); }
+    Runner& runner;
+    bool under_way = false;
+    bool again = false;
+  };
+
   void post_mail() noexcept;
   void read_mail() noexcept;
   void deliver_config() noexcept;
@@ -150,10 +168,17 @@ class Runner final : public DeviceHost {
   void serve(Lane& lane) noexcept;
   void publish(Lane& lane) noexcept;
   void chain_came_home(Lane& lane) noexcept;
+  void raise_barrier() noexcept;
+  void announce_resets() noexcept;
+  void serve_all() noexcept;
   void signal(TransportEvents::Target target) noexcept;
   void watch_resample() noexcept;
   bool idle() const noexcept;
-  bool serving() const noexcept { return phase_ == Phase::Active && !failed_ && !quiesced_; }
+  bool quiet() const noexcept { return idle() && !barrier_.under_way; }
+  bool serving() const noexcept {
+    return phase_ == Phase::Active && !failed_ && !quiesced_ &&
+           bus_master_.load(std::memory_order_acquire);
+  }
 
   IoLoop& loop_;
   const GuestMemory& memory_;
@@ -163,10 +188,12 @@ class Runner final : public DeviceHost {
   std::mutex mail_mutex_;
   Mailbox mail_;
   std::atomic<bool> config_in_mail_{false};
+  std::atomic<bool> bus_master_{false};
 
   // The loop's own.
   MailTask mail_task_{*this};
   Resample resample_{*this};
+  Barrier barrier_{*this};
   Phase phase_ = Phase::Inactive;
   bool attached_ = false;
   bool failed_ = false;

@@ -44,6 +44,11 @@ uint64_t PciDriver::bar_base() const {
          ~uint64_t{0xf};
 }
 
+void PciDriver::set_command(uint16_t bits, bool on) const {
+  const uint32_t command = config_read(kConfigCommand, 2);
+  config_write(kConfigCommand, 2, on ? command | bits : command & ~uint32_t{bits});
+}
+
 void PciDriver::move_bar(uint64_t base) const {
   config_write(kConfigBar0, 4, static_cast<uint32_t>(base));
   config_write(kConfigBar0 + 4, 4, static_cast<uint32_t>(base >> 32));

@@ -73,6 +73,8 @@ class PciDriver {
   /// Offset in BAR 0 of the MSI-X table.
   uint64_t msix_table() const;
   uint64_t bar_base() const;
+  /// Sets or clears bits of the Command register.
+  void set_command(uint16_t bits, bool on) const;
   /// Writes BAR 0 anew, as a guest may at any time.
   void move_bar(uint64_t base) const;
 

@@ -87,6 +87,7 @@ class DriverQueue {
   uint16_t avail_index() const { return avail_.load_acquire(ring::kIndex); }
   void set_used_event(uint16_t value) const;
   void set_avail_flags(uint16_t value) const { avail_.store_release(ring::kFlags, value); }
+  void set_used_flags(uint16_t value) const { used_.store_release(ring::kFlags, value); }
 
   // --- what the device wrote ----------------------------------------------------------------
 

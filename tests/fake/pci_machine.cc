@@ -28,6 +28,7 @@ PciMachine::PciMachine(Device& device, const SimulatedLoop::Options& loop_option
              bdf) {
   bridge.assign_bars();
   driver.find_capabilities();
+  driver.set_command(PciCommand::kBusMaster, true);
 }
 
 PciMachine::~PciMachine() {

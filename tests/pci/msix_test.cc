@@ -24,6 +24,7 @@ constexpr MsixLayout kLayout{
 
 /// A function with 70 vectors: the pending bits take more than a qword.
 struct Fixture {
+  Fixture() { config.set_command({PciCommand::kBusMaster}); }
   ConfigSpace config{kDisk};
   FakeInterrupts interrupts;
   Msix msix{config, interrupts, kLayout};

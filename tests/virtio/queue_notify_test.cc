@@ -40,6 +40,16 @@ TEST_CASE("with EVENT_IDX the flags of the used ring stay zero") {
   CHECK(pair.driver.used_flags() == 0);
 }
 
+TEST_CASE("with EVENT_IDX the device sets the flags of the used ring to zero") {
+  QueuePair pair(8, Feature::EventIdx);
+  pair.driver.set_used_flags(ring::kUsedNoNotify);
+  std::string_view why;
+  const auto next =
+      Queue::create(pair.memory, QueueIndex(0), pair.driver.config(), Feature::EventIdx, {}, why);
+  REQUIRE(next);
+  CHECK(pair.driver.used_flags() == 0);
+}
+
 TEST_CASE("a chain that came in while kicks were off is told of when they are allowed again") {
   const auto features = GENERATE(Features(), Features(Feature::EventIdx));
   QueuePair pair(8, features);
@@ -69,6 +79,19 @@ TEST_CASE("without EVENT_IDX every batch asks for an interrupt unless the driver
   CHECK(pair.serve(1));
   CHECK(pair.serve(1));
   pair.driver.interrupts_off();
+  CHECK_FALSE(pair.serve(1));
+}
+
+TEST_CASE("without EVENT_IDX used_event is ignored") {
+  const auto event = GENERATE(as<uint16_t>{}, 0, 1, 7, 65535);
+  QueuePair pair(8);
+  pair.driver.set_used_event(event);
+  (void)pair.offer(2);
+  CHECK(pair.serve(1));
+  CHECK(pair.serve(1));
+  pair.driver.interrupts_off();
+  pair.driver.set_used_event(2);
+  (void)pair.offer(1);
   CHECK_FALSE(pair.serve(1));
 }
 

@@ -106,9 +106,10 @@ class QueueSink final : public spdlog::sinks::base_sink<std::mutex> {
     for (const int fault : {SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGABRT}) sigdelset(&blocked, fault);
     pthread_sigmask(SIG_SETMASK, &blocked, &before);
     try {
-      std::thread thread([this] { write_forever(); });
-      pthread_setname_np(thread.native_handle(), "log");
-      thread.detach();
+      std::thread([this] {
+        pthread_setname_np(pthread_self(), "log");
+        write_forever();
+      }).detach();
       started_ = true;
     } catch (const std::system_error&) {
       // No thread to be had now: the next message tries again.

@@ -235,13 +235,15 @@ IoThread::IoThread(UringLoop& loop, const std::string& name) : loop_(loop) {
   }
   pthread_sigmask(SIG_SETMASK, &for_main, &before);
   try {
-    thread_ = std::thread([&loop] { loop.run(); });
+    thread_ = std::thread([&loop, name] {
+      pthread_setname_np(pthread_self(), name.c_str());
+      loop.run();
+    });
   } catch (...) {
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     throw;
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  pthread_setname_np(thread_.native_handle(), name.c_str());
 }
 
 IoThread::~IoThread() {

@@ -51,13 +51,14 @@ void on_deadly_signal(int signal, siginfo_t* info, void* /*context*/) {
 void install_crash_handlers() {
   for (size_t i = 0; i < kDeadlySignals.size(); ++i) {
     struct sigaction& previous = previous_actions[i];
-    check(::sigaction(kDeadlySignals[i], nullptr, &previous), "sigaction");
-    if (previous.sa_handler == SIG_IGN) continue;  // nohup, or a background job's SIGINT
     struct sigaction action {};
     action.sa_sigaction = on_deadly_signal;
     action.sa_flags = SA_SIGINFO;
     ::sigfillset(&action.sa_mask);
-    check(::sigaction(kDeadlySignals[i], &action, nullptr), "sigaction");
+    check(::sigaction(kDeadlySignals[i], &action, &previous), "sigaction");
+    if (previous.sa_handler == SIG_IGN) {  // nohup, or a background job's SIGINT
+      check(::sigaction(kDeadlySignals[i], &previous, nullptr), "sigaction");
+    }
   }
 }
 

@@ -14,9 +14,11 @@ VcpuThreads::VcpuThreads(std::span<const std::unique_ptr<Vcpu>> vcpus, Buses& bu
   threads_.reserve(vcpus.size());
   try {
     for (const auto& vcpu : vcpus) {
-      threads_.emplace_back([this, &one = *vcpu] { run(one); });
-      const std::string name = "vcpu" + std::to_string(vcpu->id());
-      ::pthread_setname_np(threads_.back().native_handle(), name.c_str());
+      threads_.emplace_back([this, &one = *vcpu] {
+        const std::string name = "vcpu" + std::to_string(one.id());
+        ::pthread_setname_np(::pthread_self(), name.c_str());
+        run(one);
+      });
     }
   } catch (...) {
     stop();

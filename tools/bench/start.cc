@@ -1,0 +1,150 @@
+// From exec to the guest's first port write, and to the end: ringlet beside its peers and the
+// floor.
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <map>
+#include <stdexcept>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "tools/bench/contenders.h"
+#include "tools/bench/statistics.h"
+#include "tools/bench/vm_process.h"
+
+namespace ringlet::bench {
+namespace {
+
+/// One value a round.
+using Samples = std::vector<double>;
+
+struct Measured {
+  Samples wall_ms;
+  Samples cpu_ms;
+  Samples kill_ms;
+  Samples rss_kib;
+  Samples private_dirty_kib;
+  /// Before the first KVM_RUN; 0 when there is no strace.
+  size_t system_calls = 0;
+};
+
+/// Counts with strace what `command` and its threads call before the first KVM_RUN.
+size_t count_system_calls(const Command& command, const std::string& scratch) {
+  const std::string trace = scratch + "/trace";
+  Command traced{"strace", "-f", "-o", trace};
+  traced.insert(traced.end(), command.begin(), command.end());
+  VmProcess process(traced);
+  process.wait_for_first_byte();
+  process.kill();
+  std::ifstream lines(trace);
+  size_t count = 0;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.find(", KVM_RUN,") != std::string::npos) return count;
+    // Not those that end a call begun further up, and tell of signals or ends.
+    if (line.find(" <... ") == std::string::npos && line.find('(') != std::string::npos) ++count;
+  }
+  throw std::runtime_error(fmt::format("strace has seen no KVM_RUN of {}", command[0]));
+}
+
+void measure(const Contender& contender, uint64_t memory_mib, Measured& into) {
+  VmProcess process(contender.command);
+  process.wait_for_first_byte();
+  into.wall_ms.push_back(process.wall_ms());
+  into.cpu_ms.push_back(process.cpu_ms());
+  const MemoryUse memory = process.memory(memory_mib);
+  into.rss_kib.push_back(memory.rss);
+  into.private_dirty_kib.push_back(memory.private_dirty);
+  into.kill_ms.push_back(process.kill());
+}
+
+using Results = std::map<std::string, Measured>;
+
+void print(const std::vector<Contender>& order, const Results& results) {
+  const Measured& floor = results.at("floor");
+  fmt::print("\n{:<26} {:>20} {:>7} {:>20} {:>7} {:>6} {:>8} {:>8} {:>18}\n", "", "wall ms",
+             "/floor", "CPU ms", "/floor", "calls", "RSS KiB", "dirty", "SIGKILL-reaped ms");
+  for (const Contender& contender : order) {
+    const Measured& each = results.at(contender.name);
+    fmt::print("{:<26} {:>20} {:>7.2f} {:>20} {:>7.2f} {:>6} {:>8.0f} {:>8.0f} {:>18}\n",
+               contender.name, show(summarize(each.wall_ms)),
+               median_ratio(each.wall_ms, floor.wall_ms), show(summarize(each.cpu_ms)),
+               median_ratio(each.cpu_ms, floor.cpu_ms), each.system_calls,
+               summarize(each.rss_kib).median, summarize(each.private_dirty_kib).median,
+               show(summarize(each.kill_ms)));
+  }
+  fmt::print(
+      "\nMedians (quartiles); ratios are medians of the rounds' own. From exec to the guest's\n"
+      "first port write, seen at the end of a pipe; calls: system calls before the first\n"
+      "KVM_RUN; RSS and private dirty memory without the guest's.\n");
+}
+
+void write_json(const std::string& path, const std::vector<Contender>& order,
+                const Results& results) {
+  nlohmann::ordered_json all;
+  for (const Contender& contender : order) {
+    const Measured& each = results.at(contender.name);
+    all[contender.name] = {{"command", contender.command},
+                           {"wall_ms", each.wall_ms},
+                           {"cpu_ms", each.cpu_ms},
+                           {"kill_ms", each.kill_ms},
+                           {"rss_kib", each.rss_kib},
+                           {"private_dirty_kib", each.private_dirty_kib},
+                           {"system_calls", each.system_calls}};
+  }
+  std::ofstream file(path);
+  file << all.dump(2) << '\n';
+  if (!file.flush()) throw std::runtime_error(fmt::format("{} cannot be written", path));
+}
+
+void run(const Setup& setup, size_t rounds, const std::string& scratch, const std::string& json) {
+  const std::vector<Contender> all = contenders(setup);
+  Results results;
+  for (const Contender& contender : all) {
+    results[contender.name].system_calls = count_system_calls(contender.command, scratch);
+    fmt::print("{}:\n ", contender.name);
+    for (const std::string& word : contender.command) fmt::print(" {}", word);
+    fmt::print("\n");
+  }
+  // The first round is for the page cache alone. Who goes first changes from round to round.
+  for (size_t round = 0; round <= rounds; ++round) {
+    Measured discarded;
+    for (size_t i = 0; i < all.size(); ++i) {
+      const Contender& contender = all[(round + i) % all.size()];
+      measure(contender, setup.memory_mib, round == 0 ? discarded : results[contender.name]);
+    }
+  }
+  print(all, results);
+  if (!json.empty()) write_json(json, all, results);
+}
+
+}  // namespace
+}  // namespace ringlet::bench
+
+int main(int argc, char** argv) {
+  using namespace ringlet::bench;
+  Setup setup;
+  size_t rounds = 30;
+  std::string scratch;
+  std::string json;
+  CLI::App app("Start-up time and footprint of ringlet, QEMU and the floor");
+  app.add_option("--ringlet", setup.ringlet)->required();
+  app.add_option("--floor", setup.floor)->required();
+  app.add_option("--guest", setup.guest)->required();
+  app.add_option("--disk", setup.disk)->required();
+  app.add_option("--scratch", scratch, "folder for temporary files")->required();
+  app.add_option("--memory-mib", setup.memory_mib, "the guest's memory")
+      ->check(CLI::Range(2, 1 << 20));
+  app.add_option("--rounds", rounds, "how often each is started")->check(CLI::Range(1, 10000));
+  app.add_option("--json", json, "write every sample to this file");
+  CLI11_PARSE(app, argc, argv);
+  try {
+    run(setup, rounds, scratch, json);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "start: {}\n", error.what());
+    return 1;
+  }
+  return 0;
+}

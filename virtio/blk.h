@@ -109,6 +109,7 @@ class Blk final : public Device {
   void transfer_done(Request& request, int32_t result) noexcept;
   void range_done(Request& request, int32_t result) noexcept;
   void flush_done(Request& request, int32_t result) noexcept;
+  void note_flush(int32_t result) noexcept;
   void operation_done(Request& request, int32_t result) noexcept;
   void finish(Request& request, uint8_t status) noexcept;
   void host_error(Request& request, int32_t result) noexcept;

@@ -157,6 +157,7 @@ void Blk::start_flush(Request& request) noexcept {
 // Completions ---------------------------------------------------------------------------------
 
 void Blk::operation_done(Request& request, int32_t result) noexcept {
+  if (request.step == Request::Step::Flush) note_flush(result);
   if (request.cancelled) return finish(request, VIRTIO_BLK_S_IOERR);
   using enum Request::Step;
   switch (request.step) {
@@ -223,13 +224,18 @@ void Blk::range_done(Request& request, int32_t result) noexcept {
   finish(request, VIRTIO_BLK_S_OK);
 }
 
+void Blk::note_flush(int32_t result) noexcept {
+  // Linux may have dropped the pages that it could not write, and reports that once, maybe to a
+  // request that nobody waits for any more: a later success would tell the driver that they are
+  // stable.
+  const bool undecided = result == -EINTR || result == -EAGAIN || result == -ECANCELED;
+  if (result < 0 && !undecided) flush_failed_ = true;
+}
+
 void Blk::flush_done(Request& request, int32_t result) noexcept {
   if (result == -EINTR || result == -EAGAIN) return start_flush(request);
-  if (result >= 0) return finish(request, VIRTIO_BLK_S_OK);
-  // Linux may have dropped the pages that it could not write, and reports that once: a later
-  // success would tell the driver that they are stable.
-  flush_failed_ = true;
-  host_error(request, result);
+  if (result < 0) return host_error(request, result);
+  finish(request, flush_failed_ ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
 }
 
 void Blk::host_error(Request& request, int32_t result) noexcept {

@@ -105,6 +105,37 @@ TEST_CASE("a flush that the host fails is reported as failed, and so is every la
   CHECK(machine.run({.type = VIRTIO_BLK_T_IN, .parts = {512}}) == kOk);
 }
 
+TEST_CASE("a flush that was under way as another one failed is not reported as done") {
+  // The host tells of what it lost once, to the one that failed.
+  BlkMachine machine;
+  machine.start();
+  machine.loop.hold(SimOp::Flush);
+  machine.loop.fail_next(SimOp::Flush, -EIO);
+  const BlkRequest& failed = machine.submit({.type = VIRTIO_BLK_T_FLUSH});
+  const BlkRequest& other = machine.submit({.type = VIRTIO_BLK_T_FLUSH});
+  machine.run();
+  machine.loop.release(SimOp::Flush);
+  machine.run();
+  CHECK(machine.status_of(failed) == kIoError);
+  CHECK(machine.status_of(other) == kIoError);
+}
+
+TEST_CASE("a flush that fails while a reset waits for it is not forgotten") {
+  BlkMachine machine;
+  machine.start();
+  machine.loop.hold(SimOp::Flush);
+  machine.loop.fail_next(SimOp::Flush, -EIO);
+  machine.submit({.type = VIRTIO_BLK_T_FLUSH});
+  machine.run();
+  machine.driver.start_reset();
+  machine.loop.run_until_idle();
+  machine.loop.release(SimOp::Flush);
+  machine.loop.run_until_idle();
+  CHECK(machine.driver.status() == 0);
+  machine.start();
+  CHECK(machine.run({.type = VIRTIO_BLK_T_FLUSH}) == kIoError);
+}
+
 TEST_CASE("a flush that was interrupted is asked for again") {
   const auto error = GENERATE(-EINTR, -EAGAIN);
   BlkMachine machine;

@@ -120,9 +120,10 @@ IoFile SimulatedLoop::add_file(int fd) noexcept {
   if (const auto found = stand_ins_.find(fd); found != stand_ins_.end()) return found->second;
   auto file = std::make_unique<SimFile>();
   file->kind = SimFile::Kind::Host;
-  file->host_is_eventfd = is_eventfd(fd);
+  file->host_is_eventfd = options_.host_events_on_request || is_eventfd(fd);
   file->host.reset(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
   if (!file->host) return {};
+  hosts_[fd] = file.get();
   return add(std::move(file));
 }
 
@@ -153,9 +154,18 @@ void SimulatedLoop::notify(IoFile file) {
   ++sim.arrivals;
 }
 
+bool SimulatedLoop::notify_host(int fd) {
+  const auto found = hosts_.find(fd);
+  if (found == hosts_.end()) return false;
+  ++found->second->count;
+  ++found->second->arrivals;
+  return true;
+}
+
 // A signal on a real eventfd wakes a poll once, as in the kernel, where nobody reads the counter.
 // Here the counter is taken to notice the next signal.
 void SimulatedLoop::absorb_host_events() {
+  if (options_.host_events_on_request && !std::exchange(host_events_, false)) return;
   for (const Op& op : ops_) {
     if (op.kind != SimOp::Poll || op.file->kind != SimFile::Kind::Host) continue;
     uint64_t count = 0;
@@ -289,11 +299,16 @@ void SimulatedLoop::settle(Op& op) {
     std::memcpy(file.stable.data() + offset, file.bytes.data() + offset, count);
   };
   if (op.kind == SimOp::Flush) {
+    // Linux reports once that it could not write some pages, and may have dropped them.
+    const bool lost = op.result < 0 && op.result != -EINTR && op.result != -EAGAIN;
     std::erase_if(file.unstable, [&](const SimFile::Unstable& range) {
+      if (op.result < 0 && !lost) return false;
       if (range.sequence > op.sequence) return false;
-      persist(range.offset, range.length);
+      if (!lost) persist(range.offset, range.length);
       return true;
     });
+  } else if (op.result < 0) {
+    return;
   } else if (op.kind == SimOp::Write || op.kind == SimOp::Allocate) {
     ++writes_completed_;
     const auto length = op.kind == SimOp::Write ? static_cast<uint64_t>(op.result) : op.length;

@@ -55,7 +55,8 @@ SimulatedLoop::Op* SimulatedLoop::find(const Completion& done) {
 void SimulatedLoop::decide(Op& op) {
   const size_t kind = index(op.kind);
   const bool transfers = op.kind == SimOp::Read || op.kind == SimOp::Write;
-  const bool may_fail = transfers || op.kind == SimOp::Flush || op.kind == SimOp::Allocate;
+  const bool may_fail =
+      transfers || op.kind == SimOp::Allocate || (op.kind == SimOp::Flush && options_.fail_flushes);
   if (fail_all_[kind] != 0) {
     op.result = fail_all_[kind];
   } else if (!fail_next_[kind].empty()) {
@@ -77,7 +78,8 @@ void SimulatedLoop::decide(Op& op) {
     op.early = random(2) == 0;
     op.ready_turn = turn_ + random(kMaxDelayTurns);
   }
-  history_.push_back({op.kind, op.slot, op.offset, op.length, op.sync});
+  const int32_t fate = op.performed ? op.result : op.limit == 0 ? -EIO : 0;
+  history_.push_back({op.kind, op.slot, op.offset, op.length, op.sync, fate});
 }
 
 void SimulatedLoop::readv(IoFile file, std::span<const iovec> parts, uint64_t offset,
@@ -118,6 +120,7 @@ void SimulatedLoop::poll(IoFile file, Completion& done) noexcept {
   Op& op = submit(SimOp::Poll, file, done);
   assert((op.file->kind != SimFile::Kind::Host || op.file->host_is_eventfd) &&
          "of real descriptors only eventfds are simulated here");
+  host_events_ = true;
   decide(op);
 }
 
@@ -169,8 +172,13 @@ bool SimulatedLoop::step() {
   worked = worked || !now.empty() || !signals_.empty();
   while (Task* const task = now.pop()) task->run();
   start_submitted();
+  return worked || !at_rest();
+}
+
+bool SimulatedLoop::at_rest() {
   const auto comes = [this](Op& op) { return may_complete(op); };
-  return worked || !deferred_.empty() || !posted_.empty() || std::ranges::any_of(ops_, comes);
+  return deferred_.empty() && posted_.empty() && signals_.empty() &&
+         std::ranges::none_of(ops_, comes);
 }
 
 void SimulatedLoop::run_until_idle() {
@@ -246,14 +254,14 @@ bool SimulatedLoop::is_due(Op& op) {
 }
 
 bool SimulatedLoop::deliver_one() {
-  std::vector<size_t> due;
+  due_.clear();
   for (size_t i = 0; i < ops_.size(); ++i) {
     if (!is_due(ops_[i])) continue;
-    due.push_back(i);
+    due_.push_back(i);
     if (!options_.adversarial) break;
   }
-  if (due.empty()) return false;
-  finish(due[random(due.size())]);
+  if (due_.empty()) return false;
+  finish(due_[random(due_.size())]);
   return true;
 }
 
@@ -269,13 +277,17 @@ void SimulatedLoop::finish(size_t at) {
     } else if (op.kind == SimOp::Poll) {
       op.seen = op.file->arrivals;
       op.ready_turn = options_.adversarial ? turn_ + random(kMaxDelayTurns) : turn_;
-      op.done->completed(1, true);  // POLLIN
+      const unsigned percent = options_.end_poll_percent;
+      const bool ends = percent > 0 && random(100) < percent;
+      Completion* const poll = op.done;
+      if (ends) ops_.erase(ops_.begin() + static_cast<ptrdiff_t>(at));
+      poll->completed(1, !ends);  // POLLIN
       return;
     } else {
       op.result = perform(op);
     }
   }
-  if (op.result >= 0) settle(op);
+  if (op.result != -ECANCELED) settle(op);
   for (size_t i = 0; i < op.parts.size(); ++i) {
     assert(op.parts[i].iov_base == op.parts_then[i].iov_base &&
            op.parts[i].iov_len == op.parts_then[i].iov_len && "iovecs changed under way");
@@ -326,6 +338,19 @@ void SimulatedLoop::shorten_next(SimOp op, size_t bytes) {
 
 size_t SimulatedLoop::in_flight(SimOp op) const {
   return static_cast<size_t>(std::ranges::count(ops_, op, &Op::kind));
+}
+
+size_t SimulatedLoop::in_flight(IoFile file) const {
+  return static_cast<size_t>(std::ranges::count(ops_, file, &Op::slot));
+}
+
+bool SimulatedLoop::touches(std::span<const std::byte> bytes) const {
+  const auto overlaps = [bytes](const iovec& part) {
+    const auto* const base = static_cast<const std::byte*>(part.iov_base);
+    return base < bytes.data() + bytes.size() && bytes.data() < base + part.iov_len;
+  };
+  return std::ranges::any_of(ops_,
+                             [&](const Op& op) { return std::ranges::any_of(op.parts, overlaps); });
 }
 
 }  // namespace ringlet

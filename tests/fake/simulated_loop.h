@@ -86,6 +86,7 @@ struct SimRecord {
   uint64_t offset;
   uint64_t length;
   bool sync;
+  int32_t fate;  ///< 0, or the error that it was given
 };
 
 class SimulatedLoop final : public IoLoop {
@@ -99,7 +100,14 @@ class SimulatedLoop final : public IoLoop {
     unsigned short_percent = 0;
     /// Of a hundred reads, writes, flushes and allocations, how many fail with -EIO.
     unsigned fail_percent = 0;
+    /// Flushes among them: a disk whose host has failed one never promises anything again.
+    bool fail_flushes = true;
+    /// Of a hundred events of a multishot poll, how many end it.
+    unsigned end_poll_percent = 0;
     size_t max_files = 1024;
+    /// Real descriptors are all eventfds, and are looked at after look_at_host_events() only: a
+    /// turn then makes no system call.
+    bool host_events_on_request = false;
   };
 
   /// Well-behaved: in order, at once, data moving as the operation completes.
@@ -128,6 +136,10 @@ class SimulatedLoop final : public IoLoop {
   void push_end_of_input(IoFile file);
   /// Adds one to an eventfd as a third party (the guest's doorbell) would.
   void notify(IoFile file);
+  /// The same for a real eventfd that is in the table; false, with nothing done, when it is not.
+  bool notify_host(int fd);
+  /// With `host_events_on_request`: somebody may have written to a real eventfd.
+  void look_at_host_events() { host_events_ = true; }
   /// How often the loop's user called signal() on it.
   uint64_t signals(IoFile file) { return this->file(file).signals; }
 
@@ -148,6 +160,8 @@ class SimulatedLoop final : public IoLoop {
   // --- time and turns -----------------------------------------------------------------------
   /// One turn of the loop; false when it had nothing to do.
   bool step();
+  /// Nothing happens any more but by held operations, polls and timeouts.
+  bool at_rest();
   /// Turns until only held operations, polls and timeouts are left. Asserts that this comes to
   /// an end within `kMaxTurns`.
   void run_until_idle();
@@ -160,6 +174,10 @@ class SimulatedLoop final : public IoLoop {
   // --- looking ------------------------------------------------------------------------------
   size_t in_flight() const { return ops_.size(); }
   size_t in_flight(SimOp op) const;
+  size_t in_flight(IoFile file) const;
+  /// Whether an operation under way may still read or write some of these bytes.
+  bool touches(std::span<const std::byte> bytes) const;
+  size_t files() const { return files_.size(); }
   uint64_t submitted(SimOp op) const { return submitted_[index(op)]; }
   const std::vector<SimRecord>& history() const { return history_; }
   void clear_history() { history_.clear(); }
@@ -242,8 +260,11 @@ class SimulatedLoop final : public IoLoop {
   std::vector<std::unique_ptr<SimFile>> files_;
   std::vector<SimFile*> slots_;
   std::map<int, IoFile> stand_ins_;
+  std::map<int, SimFile*> hosts_;  // by the descriptor that add_file() was given
+  bool host_events_ = false;
   std::vector<SimFile*> signals_;  // of this batch
   std::vector<Op> ops_;            // in the order of submission
+  std::vector<size_t> due_;        // deliver_one()'s, kept for its capacity
   TaskList deferred_;
   TaskList posted_;
   std::array<bool, kSimOps> held_{};

@@ -1,0 +1,179 @@
+// How the simulated driver breaks the rules. Each act must end in DEVICE_NEEDS_RESET.
+#include <linux/virtio_blk.h>
+
+#include <array>
+
+#include "tests/sim/disk_driver.h"
+#include "tests/sim/trace.h"
+#include "virtio/blk_layout.h"
+
+namespace ringlet {
+namespace {
+
+constexpr uint16_t kNext = ring::kDescNext;
+constexpr uint16_t kWrite = ring::kDescWrite;
+constexpr uint16_t kIndirect = ring::kDescIndirect;
+
+}  // namespace
+
+void DiskDriver::be_hostile() {
+  Lane* const lane = up() && !tainted_ ? pick_lane(Life::Up) : nullptr;
+  if (lane == nullptr) return;
+  bool done = false;
+  const unsigned act = random_.below(7U);
+  switch (act) {
+    case 0: done = offer_bad_head(*lane); break;
+    case 1: done = offer_bad_descriptor(*lane); break;
+    case 2: done = offer_bad_table(*lane); break;
+    case 3: done = offer_loop(*lane); break;
+    case 4: done = offer_twice(*lane); break;
+    case 5: done = offer_torso(*lane); break;
+    default:
+      lane->ring->jump(static_cast<uint16_t>(random_.between(lane->ring->size() + 1, 30'000)));
+      done = true;
+  }
+  if (!done) return;
+  note("disk {}, queue {}: hostile act {}", disk_.number(), lane->number, act);
+  taint();
+  // A kick is due whatever the device thinks of it.
+  [[maybe_unused]] const bool wants_kick = lane->ring->publish();
+  lane->kick_owed = true;
+  kick(*lane);
+}
+
+std::optional<GuestBuffer> DiskDriver::hostile_buffer(size_t bytes) {
+  return arena_.take(bytes, 16, random_);
+}
+
+// A request that may come back or not; its memory is kept until then or the reset.
+void DiskDriver::add_hostile(Lane& lane, uint16_t head, const GuestBuffer& buffer) {
+  DiskRequest request;
+  request.hostile = true;
+  request.placed.writable.push_back(buffer);
+  lane.requests[head] = std::move(request);
+}
+
+bool DiskDriver::offer_bad_head(Lane& lane) {
+  const uint32_t size = lane.ring->size();
+  lane.ring->offer(static_cast<uint16_t>(random_.between(size, uint32_t{UINT16_MAX})));
+  return true;
+}
+
+bool DiskDriver::offer_bad_descriptor(Lane& lane) {
+  const auto buffer = hostile_buffer(64);
+  if (!buffer) return false;
+  const auto taken = lane.ring->take_descriptors(2);
+  if (taken.empty()) {
+    arena_.give_back(*buffer);
+    return false;
+  }
+  const uint64_t good = buffer->at.value();
+  const auto bad_addresses = arena_.bad_addresses();
+  const uint64_t bad = random_.pick(bad_addresses).value();
+  const uint16_t second = taken[1];
+  ring::Descriptor first{.address = good, .length = 32, .flags = kNext, .next = second};
+  ring::Descriptor last{.address = good + 32, .length = 32, .flags = kWrite, .next = 0};
+  switch (random_.below(5)) {
+    case 0: first.address = bad; break;
+    case 1: last.address = bad; break;
+    case 2: last.length = UINT32_MAX - random_.below(16U); break;
+    case 3:  // readable behind writable
+      first.flags = kNext | kWrite;
+      last.flags = 0;
+      break;
+    default:
+      first.next = static_cast<uint16_t>(random_.between<uint32_t>(lane.ring->size(), 0xffff));
+  }
+  lane.ring->put_descriptor(taken[0], first);
+  lane.ring->put_descriptor(second, last);
+  add_hostile(lane, taken[0], *buffer);
+  lane.ring->offer(taken[0]);
+  return true;
+}
+
+bool DiskDriver::offer_bad_table(Lane& lane) {
+  const auto buffer = hostile_buffer(64);
+  if (!buffer) return false;
+  const auto taken = lane.ring->take_descriptors(1);
+  if (taken.empty()) {
+    arena_.give_back(*buffer);
+    return false;
+  }
+  const uint64_t at = buffer->at.value();
+  ring::Descriptor outer{.address = at, .length = 32, .flags = kIndirect, .next = 0};
+  std::array<ring::Descriptor, 2> table{{{at + 32, 16, kNext, 1}, {at + 48, 1, kWrite, 0}}};
+  switch (random_.below(7)) {
+    case 0: table[0].flags = kIndirect; break;
+    case 1: table[1].flags = kIndirect | kWrite; break;
+    case 2: outer.flags = kIndirect | kNext; break;
+    case 3: outer.length = 16 * (1U + lane.ring->size()); break;
+    case 4: outer.length = random_.between(1U, 15U); break;
+    case 5: outer.length = 0; break;
+    default: outer.address = random_.pick(arena_.bad_addresses()).value();
+  }
+  GuestView(buffer->bytes).write(0, table);
+  lane.ring->put_descriptor(taken[0], outer);
+  add_hostile(lane, taken[0], *buffer);
+  lane.ring->offer(taken[0]);
+  return true;
+}
+
+bool DiskDriver::offer_loop(Lane& lane) {
+  const auto buffer = hostile_buffer(64);
+  if (!buffer) return false;
+  const auto taken = lane.ring->take_descriptors(random_.between<size_t>(1, 3));
+  if (taken.empty()) {
+    arena_.give_back(*buffer);
+    return false;
+  }
+  for (size_t i = 0; i < taken.size(); ++i) {
+    lane.ring->put_descriptor(taken[i], {.address = buffer->at.value(),
+                                         .length = 16,
+                                         .flags = kNext,
+                                         .next = taken[(i + 1) % taken.size()]});
+  }
+  add_hostile(lane, taken[0], *buffer);
+  lane.ring->offer(taken[0]);
+  return true;
+}
+
+// The same head again while the device has it: a read, which is never done at once.
+bool DiskDriver::offer_twice(Lane& lane) {
+  constexpr uint32_t kAnswer = kSector + 1;
+  const auto buffer = hostile_buffer(sizeof(BlkRequestHeader) + kAnswer);
+  if (!buffer) return false;
+  const auto taken = lane.ring->take_descriptors(2);
+  if (taken.empty()) {
+    arena_.give_back(*buffer);
+    return false;
+  }
+  BlkRequestHeader header{};
+  header.type = VIRTIO_BLK_T_IN;
+  GuestView(buffer->bytes).write(0, header);
+  const uint64_t at = buffer->at.value();
+  lane.ring->put_descriptor(taken[0], {at, sizeof header, kNext, taken[1]});
+  lane.ring->put_descriptor(taken[1], {at + sizeof header, kAnswer, kWrite, 0});
+  add_hostile(lane, taken[0], *buffer);
+  lane.ring->offer(taken[0]);
+  lane.ring->offer(taken[0]);
+  return true;
+}
+
+// Not even a request: without a whole header, or without a byte for the status.
+bool DiskDriver::offer_torso(Lane& lane) {
+  const auto buffer = hostile_buffer(64);
+  if (!buffer) return false;
+  const auto taken = lane.ring->take_descriptors(1);
+  if (taken.empty()) {
+    arena_.give_back(*buffer);
+    return false;
+  }
+  const bool writable = random_.percent(50);
+  lane.ring->put_descriptor(
+      taken[0], {buffer->at.value(), random_.between(1U, 64U), writable ? kWrite : uint16_t{0}, 0});
+  add_hostile(lane, taken[0], *buffer);
+  lane.ring->offer(taken[0]);
+  return true;
+}
+
+}  // namespace ringlet

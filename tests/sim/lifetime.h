@@ -1,0 +1,49 @@
+// One simulated machine, from power-on to its end.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "tests/sim/disk_driver.h"
+#include "tests/sim/guest_arena.h"
+#include "tests/sim/plan.h"
+#include "tests/sim/simulated_disk.h"
+
+namespace ringlet {
+
+class Lifetime {
+ public:
+  /// `arena` is cleared first.
+  Lifetime(uint64_t seed, GuestArena& arena);
+  ~Lifetime();
+
+  /// Ends the process with a report when an invariant breaks.
+  void run();
+  uint64_t turns() const { return board_.loop.turns(); }
+  uint64_t requests() const;
+
+ private:
+  static constexpr unsigned kMaxRounds = 20'000;
+
+  void act();
+  void act_on(DiskDriver& driver, SimAction action);
+  void act_meanwhile();
+  void hold();
+  void inject_fault();
+  void turn();
+  void settle();
+  void shut_down();
+
+  GuestArena& arena_;
+  SimRandom random_;
+  const SimPlan plan_;
+  unsigned weight_sum_ = 0;
+  SimulatedBoard board_;
+  uint64_t clock_ = 0;
+  bool settling_ = false;
+  std::vector<std::unique_ptr<SimulatedDisk>> disks_;
+  std::vector<std::unique_ptr<DiskDriver>> drivers_;
+};
+
+}  // namespace ringlet

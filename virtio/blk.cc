@@ -85,7 +85,8 @@ void Blk::activate(Features features) noexcept {
   }
   for (auto& ranges : ranges_) {
     // Uninitialised, and so without memory behind it until a request needs it.
-    if (!ranges) ranges.reset(new BlkRange[size_t{kMaxRanges} * settings_.queue_size]);
+    const size_t count = size_t{kMaxRanges} * settings_.queue_size;
+    if (!ranges) ranges = std::make_unique_for_overwrite<BlkRange[]>(count);
   }
 }
 

@@ -145,6 +145,15 @@ TEST_CASE("a BAR can be written a byte or two at a time") {
   CHECK(rich.config.bar_base(0) == 0x334400e123c000);
 }
 
+TEST_CASE("6.1: reserved registers of the header read as zero and are written in vain") {
+  Rich rich;
+  // BIST and latency timer; CardBus CIS pointer; 35h to 3bh; Min_Gnt and Max_Lat.
+  const auto at = GENERATE(as<uint64_t>{}, 0x0d, 0x0f, 0x28, 0x29, 0x2a, 0x2b, 0x35, 0x36, 0x37,
+                           0x38, 0x39, 0x3a, 0x3b, 0x3e, 0x3f);
+  write_as<uint8_t>(rich.config, at, 0xff);
+  CHECK(read_as<uint8_t>(rich.config, at) == 0);
+}
+
 TEST_CASE("6.2.5.2: there is no expansion ROM") {
   Rich rich;
   write_as<uint32_t>(rich.config, 0x30, 0xffffffff);

@@ -30,7 +30,8 @@ Command qemu(const Setup& setup, const std::string& binary, const std::string& m
           "-device",
           "isa-serial,chardev=console",
           "-blockdev",
-          "driver=file,filename=" + setup.disk + ",node-name=disk",
+          "driver=file,filename=" + setup.disk + ",node-name=disk" +
+              (setup.shared_disk ? ",read-only=on" : ""),
           "-device",
           disk_device + ",drive=disk"};
 }
@@ -45,17 +46,17 @@ std::vector<Contender> contenders(const Setup& setup) {
   const std::string microvm = "microvm,acpi=off,rtc=off,pit=off,pic=off,isa-serial=off";
   const std::string full = "/usr/bin/qemu-system-x86_64";
   const std::string lean = "/usr/bin/qemu-system-x86_64-microvm";
-  std::vector<Contender> all{
-      {"floor", {setup.floor, std::to_string(setup.memory_mib)}},
-      {"ringlet",
-       {setup.ringlet, "run", "--kernel", setup.guest, "--memory",
-        fmt::format("{}M", setup.memory_mib), "--disk", "path=" + setup.disk}}};
+  std::vector<Contender> all{{"floor", {setup.floor, std::to_string(setup.memory_mib)}},
+                             {"ringlet",
+                              {setup.ringlet, "run", "--kernel", setup.guest, "--memory",
+                               fmt::format("{}M", setup.memory_mib), "--disk",
+                               "path=" + setup.disk + (setup.shared_disk ? ",readonly" : "")}}};
   if (installed(lean)) {
     all.push_back({"qemu microvm, lean binary", qemu(setup, lean, microvm, "virtio-blk-device")});
   }
   if (installed(full)) {
     all.push_back({"qemu microvm", qemu(setup, full, microvm, "virtio-blk-device")});
-    all.push_back({"qemu q35", qemu(setup, full, "q35", "virtio-blk-pci,disable-legacy=on")});
+    all.push_back({"qemu q35", qemu(setup, full, "q35", "virtio-blk-pci,disable-legacy=on"), true});
   }
   return all;
 }

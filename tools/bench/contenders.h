@@ -16,11 +16,15 @@ struct Setup {
   std::string guest;
   std::string disk;
   uint64_t memory_mib = 128;
+  /// Several machines use the disk at once: read-only.
+  bool shared_disk = false;
 };
 
 struct Contender {
   std::string name;
   Command command;
+  /// Takes seconds to reach the guest, in firmware.
+  bool slow = false;
 };
 
 /// The floor first, then ringlet, then each QEMU that is installed.

@@ -99,17 +99,17 @@ MemoryUse VmProcess::memory(uint64_t guest_mib) const {
   return use;
 }
 
-uint64_t VmProcess::times_scheduled() const {
-  uint64_t total = 0;
+std::map<std::string, uint64_t> VmProcess::times_scheduled() const {
+  std::map<std::string, uint64_t> by_thread;
   for (const auto& task : std::filesystem::directory_iterator(fmt::format("/proc/{}/task", pid_))) {
     std::ifstream schedstat(task.path() / "schedstat");
     uint64_t ran_ns = 0;
     uint64_t waited_ns = 0;
     uint64_t times = 0;
     schedstat >> ran_ns >> waited_ns >> times;
-    total += times;
+    by_thread[task.path().filename()] = times;
   }
-  return total;
+  return by_thread;
 }
 
 double VmProcess::kill() {

@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -38,8 +39,8 @@ class VmProcess {
   double cpu_ms() const;
   /// `guest_mib` tells the guest's memory from the rest: the mapping of that size.
   MemoryUse memory(uint64_t guest_mib) const;
-  /// How often its threads have been given a CPU so far.
-  uint64_t times_scheduled() const;
+  /// How often each of its threads has been given a CPU so far, by thread ID.
+  std::map<std::string, uint64_t> times_scheduled() const;
   /// Kills it; from SIGKILL to reaped, in ms.
   double kill();
 

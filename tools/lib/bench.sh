@@ -1,8 +1,8 @@
 # What the benchmarks share. Sourced by tools/bench/*, after common.sh and packages.sh.
 # shellcheck shell=bash disable=SC2154
 
-# build_bench TARGET...: installs what is missing, builds ringlet, the bare-metal guests and TARGETs.
-# Sets $build, and $work, which is removed at the end.
+# build_bench TARGET...: installs what is missing, builds ringlet, the bare-metal guests and the
+# TARGETs. Sets $build, and $work, which is removed at the end.
 build_bench() {
   install_packages "${packages_build[@]}" "${packages_bench[@]}"
   build=$top/build/release

@@ -22,8 +22,10 @@ class GuestHeap {
   GuestAddr take(uint64_t bytes, uint64_t alignment = 16);
   /// `bytes` filled with `fill`.
   GuestAddr take_filled(uint64_t bytes, std::byte fill);
-  /// Leaves alone what `other` has handed out, and `bytes` more.
-  void start_behind(const GuestHeap& other, uint64_t bytes) { used_ = other.used_ + bytes; }
+  /// Bytes handed out, from the start of its range.
+  uint64_t used() const { return used_; }
+  /// Goes on behind that many bytes; what lies before belongs to others, or is given up.
+  void go_on_behind(uint64_t used) { used_ = used; }
 
  private:
   const GuestMemory& memory_;

@@ -27,7 +27,7 @@ inline void restore(PciMachine& machine, const PciTransportState& state, const P
   machine.transport.restore(state);
   machine.bridge.restore(old.bridge.save());
   machine.negotiated = old.negotiated;
-  machine.heap.start_behind(old.heap, 1 << 20);
+  machine.heap.go_on_behind(old.heap.used() + (1 << 20));
 }
 
 }  // namespace ringlet

@@ -237,6 +237,19 @@ TEST_CASE("the end of input, or an error, ends reading but not the guest") {
   CHECK(fails.loop.submitted(SimOp::Read) == 1);
 }
 
+TEST_CASE("a terminal whose settings change is polled again, however often") {
+  Setup setup(true);
+  setup.loop.fail_next(SimOp::PollOnce, -EINVAL);
+  setup.loop.fail_next(SimOp::PollOnce, -EINVAL);
+  setup.loop.push_input(setup.in, "a");  // ends the poll that is under way
+  setup.loop.run_until_idle();
+  CHECK(setup.loop.in_flight(SimOp::Timeout) == 1);
+  setup.loop.push_input(setup.in, "b");
+  setup.loop.advance(10'000'000);
+  CHECK(setup.guest_reads() == "ab");
+  CHECK(setup.loop.in_flight(SimOp::PollOnce) == 1);
+}
+
 TEST_CASE("Ctrl-A X leaves, even when the guest reads nothing any more") {
   Setup setup(true);
   setup.loop.push_input(setup.in, std::string(5000, 'z'));

@@ -111,9 +111,16 @@ void Console::wait_for_input() {
 }
 
 void Console::input_ready(int32_t result) {
+  if (result == -EINVAL) return loop_.timeout(kRetryNs, poll_retry_done_);
   if (result < 0) return input_read(result);
   read_part_ = {.iov_base = read_buffer_.data(), .iov_len = read_buffer_.size()};
   loop_.readv(files_.in, {&read_part_, 1}, kCurrentPosition, read_done_);
+}
+
+void Console::retry_poll(int32_t result) {
+  if (result == -ECANCELED) return input_read(result);
+  reading_ = false;
+  wait_for_input();
 }
 
 void Console::input_read(int32_t result) {

@@ -62,7 +62,9 @@ class Console final : public SerialPeer {
  private:
   static constexpr size_t kReadSize = 1024;
   static constexpr uint64_t kCurrentPosition = UINT64_MAX;  // pipes and terminals have no other
-  /// A terminal that another program made non-blocking is asked again after this time.
+  /// What is asked again after this time: a terminal that another program made non-blocking, and
+  /// one whose settings were changed, on which kernels end a poll with EINVAL (6.18 does: woken
+  /// for nothing, it fails to join the second of a terminal's two wait queues again).
   static constexpr uint64_t kRetryNs = 5'000'000;
 
   template <void (Console::*kRun)()>
@@ -90,6 +92,7 @@ class Console final : public SerialPeer {
   void give_output_up(int32_t error);
   void wait_for_input();
   void input_ready(int32_t result);
+  void retry_poll(int32_t result);
   void input_read(int32_t result);
   bool take_key(std::byte key);
   void take_input(std::byte byte);
@@ -124,6 +127,7 @@ class Console final : public SerialPeer {
   Done<&Console::wrote> write_done_{*this};
   Done<&Console::retry_write> retry_done_{*this};
   Done<&Console::input_ready> poll_done_{*this};
+  Done<&Console::retry_poll> poll_retry_done_{*this};
   Done<&Console::input_read> read_done_{*this};
 };
 

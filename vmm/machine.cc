@@ -13,6 +13,7 @@
 #include "vmm/acpi/tables.h"
 #include "vmm/boot/command_line.h"
 #include "vmm/boot/loader.h"
+#include "vmm/crash.h"
 #include "vmm/disk_file.h"
 #include "vmm/layout.h"
 
@@ -75,6 +76,7 @@ Machine::Machine(const MachineConfig& config)
       interrupts_(vm_),
       doorbells_(vm_),
       bridge_(buses_, {.ecam = kEcam, .window32 = kPciWindow32, .window64 = window64_}) {
+  watch_guest_memory(&memory_);
   legacy_ = std::make_unique<LegacyDevices>(config, buses_, interrupts_, loop_, *this);
   add_devices(config);
   make_vcpus(config);
@@ -86,6 +88,7 @@ Machine::Machine(const MachineConfig& config)
 
 Machine::~Machine() {
   stop();
+  watch_guest_memory(nullptr);
 }
 
 void Machine::add_devices(const MachineConfig& config) {

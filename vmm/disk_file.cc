@@ -7,7 +7,9 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 #include <fcntl.h>
@@ -19,6 +21,11 @@ namespace {
 
 constexpr uint32_t kSectorBytes = 512;
 constexpr uint32_t kPage = 4096;
+
+/// A machine that has just ended, or was killed, holds its lock a little longer than its process
+/// lives: the kernel takes an io_uring apart, and closes the ring's files, in the background.
+constexpr std::chrono::seconds kLockPatience{1};
+constexpr std::chrono::milliseconds kLockInterval{5};
 
 [[noreturn]] void reject(const BlkConfig& config, const std::string& why) {
   throw ConfigError(fmt::format("disk '{}': {}", config.path, why));
@@ -51,14 +58,24 @@ struct stat examine(const BlkConfig& config) {
   return info;
 }
 
+bool is_taken(int error) {
+  return error == EAGAIN || error == EACCES;
+}
+
 void lock(const BlkConfig& config, const Fd& fd) {
   // A lock of the open file description: it goes with the descriptor, however the process ends,
   // and it also keeps one machine from using a file for two disks.
   struct flock request {};
   request.l_type = config.readonly ? F_RDLCK : F_WRLCK;
   request.l_whence = SEEK_SET;
-  if (::fcntl(fd.get(), F_OFD_SETLK, &request) == 0) return;
-  if (errno == EAGAIN || errno == EACCES) {
+  const auto deadline = std::chrono::steady_clock::now() + kLockPatience;
+  bool locked = ::fcntl(fd.get(), F_OFD_SETLK, &request) == 0;
+  while (!locked && is_taken(errno) && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(kLockInterval);
+    locked = ::fcntl(fd.get(), F_OFD_SETLK, &request) == 0;
+  }
+  if (locked) return;
+  if (is_taken(errno)) {
     reject(config, config.readonly ? "is open for writing elsewhere; expected readers only"
                                    : "is in use elsewhere; a writable disk has one user");
   }

@@ -12,7 +12,7 @@ image:
   .org 0x1f1
   .byte SETUP_SECTORS
   .word 0                                // root_flags
-  .long (payload_end - payload + 15) / 16
+  .long (payload_end - payload) / 16
   .word 0, 0xffff, 0                     // ram_size, vid_mode, root_dev
   .word 0xaa55                           // boot_flag
   .byte 0xeb, header_end - 1f            // jump over the header
@@ -45,5 +45,6 @@ header_end:
   .org (SETUP_SECTORS + 1) * 512
 payload:
   .incbin "linux64.bin"
+  .balign 16                             // as the header counts
 payload_end:
   .section .note.GNU-stack, "", @progbits

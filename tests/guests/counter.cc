@@ -5,6 +5,7 @@
 //   timer=pit     for the PIT through the I/O APIC,
 //   timer=none    or for nothing: ticks follow one another as fast as they can
 //   clock=kvm     also watches kvmclock
+#include "lib/acpi.h"
 #include "lib/apic.h"
 #include "lib/guest.h"
 #include "lib/interrupts.h"
@@ -31,7 +32,7 @@ constexpr uint8_t kTimerVector = 0x66;
 constexpr uint32_t kTimerPeriodic = 1 << 17;
 constexpr uint32_t kDivideBy16 = 0x3;
 constexpr uint32_t kApicCount = 625'000;  // 10 ms at KVM's 1 GHz
-constexpr uint32_t kPitPin = 2;
+constexpr uint8_t kPitIrq = 0;
 constexpr uint16_t kPitCount = 11932;  // 10 ms at 1.193182 MHz
 constexpr size_t kPages = 64;
 constexpr size_t kPageWords = 4096 / sizeof(uint64_t);
@@ -110,7 +111,7 @@ void start_timer(Text kind) {
     apic::write(apic::Register::TimerVector, kTimerPeriodic | kTimerVector);
     apic::write(apic::Register::InitialCount, kApicCount);
   } else if (kind == "pit") {
-    apic::route_pin(kPitPin, kTimerVector, apic::Trigger::Edge);
+    apic::route_pin(acpi::isa_interrupt_pin(kPitIrq), kTimerVector, apic::Trigger::Edge);
     port_out<uint8_t>(0x43, 0x34);  // channel 0, both bytes, rate generator
     port_out<uint8_t>(0x40, kPitCount & 0xff);
     port_out<uint8_t>(0x40, kPitCount >> 8);

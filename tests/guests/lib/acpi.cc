@@ -22,6 +22,7 @@ constexpr size_t kRsdpBytesV2 = 36;
 // MADT (5.2.12): a local APIC address and flags, then entries of {type, length, ...}.
 constexpr size_t kMadtEntries = 44;
 constexpr uint8_t kMadtLocalApic = 0;
+constexpr uint8_t kMadtSourceOverride = 2;
 constexpr uint8_t kMadtLocalX2apic = 9;
 constexpr uint32_t kMadtEnabled = 1;
 
@@ -126,28 +127,50 @@ std::optional<Span<const uint8_t>> find_table(Text signature) {
   return std::nullopt;
 }
 
-size_t find_cpus(Span<uint32_t> apic_ids) {
+namespace {
+
+// Calls visit(entry) for each entry of the MADT, if there is one.
+template <typename F>
+void for_each_madt_entry(F visit) {
   const std::optional<Span<const uint8_t>> madt = find_table("APIC");
   if (!madt) {
-    return 0;
+    return;
   }
-  size_t count = 0;
   for (size_t at = kMadtEntries; at + 2 <= madt->size;) {
-    const uint8_t type = (*madt)[at];
     const uint8_t length = (*madt)[at + 1];
-    expect(length >= 2, "a MADT entry has {} bytes", length);
-    const bool old_form = type == kMadtLocalApic;
-    if (old_form || type == kMadtLocalX2apic) {
-      const uint32_t id = old_form ? (*madt)[at + 3] : load<uint32_t>(*madt, at + 4);
-      const auto flags = load<uint32_t>(*madt, at + (old_form ? 4 : 8));
-      if ((flags & kMadtEnabled) != 0) {
-        expect(count < apic_ids.size, "more than {} CPUs", apic_ids.size);
-        apic_ids[count++] = id;
-      }
-    }
+    expect(length >= 2 && length <= madt->size - at, "a MADT entry has {} bytes", length);
+    visit(Span<const uint8_t>{madt->data + at, length});
     at += length;
   }
+}
+
+}  // namespace
+
+size_t find_cpus(Span<uint32_t> apic_ids) {
+  size_t count = 0;
+  for_each_madt_entry([&](Span<const uint8_t> entry) {
+    const bool old_form = entry[0] == kMadtLocalApic;
+    if (!old_form && entry[0] != kMadtLocalX2apic) {
+      return;
+    }
+    const uint32_t id = old_form ? entry[3] : load<uint32_t>(entry, 4);
+    const auto flags = load<uint32_t>(entry, old_form ? 4 : 8);
+    if ((flags & kMadtEnabled) != 0) {
+      expect(count < apic_ids.size, "more than {} CPUs", apic_ids.size);
+      apic_ids[count++] = id;
+    }
+  });
   return count;
+}
+
+uint32_t isa_interrupt_pin(uint8_t irq) {
+  uint32_t pin = irq;
+  for_each_madt_entry([&](Span<const uint8_t> entry) {
+    if (entry[0] == kMadtSourceOverride && entry[3] == irq) {
+      pin = load<uint32_t>(entry, 4);
+    }
+  });
+  return pin;
 }
 
 std::optional<uint64_t> ecam_base() {

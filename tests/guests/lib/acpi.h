@@ -17,6 +17,10 @@ std::optional<Span<const uint8_t>> find_table(Text signature);
 // APIC ids of the CPUs that the MADT calls enabled, in its order. Returns how many.
 size_t find_cpus(Span<uint32_t> apic_ids);
 
+// Pin of the I/O APIC that ISA interrupt `irq` arrives at: its own number, unless the MADT
+// overrides that.
+uint32_t isa_interrupt_pin(uint8_t irq);
+
 // Address of bus 0 in ECAM, from the MCFG.
 std::optional<uint64_t> ecam_base();
 

@@ -36,7 +36,7 @@ bool read_some(Fd& fd, std::string& text) {
 }
 
 /// Far longer than anything takes, sanitizers and a busy machine included.
-constexpr std::chrono::seconds kPatience{60};
+constexpr std::chrono::seconds kPatience{300};
 
 std::pair<Fd, Fd> make_pipe() {
   std::array<int, 2> fds{};

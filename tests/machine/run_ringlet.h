@@ -27,7 +27,7 @@ struct Ended {
   std::string log;     ///< stderr, or all when it has a terminal
 };
 
-/// A running process. One that does not do what it is waited for within a minute is killed, and
+/// A running process. One that does not do what it is waited for within minutes is killed, and
 /// its test fails; one that is still there at the end is killed as well. Throws std::system_error.
 class Process {
  public:

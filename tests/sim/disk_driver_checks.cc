@@ -68,7 +68,7 @@ void DiskDriver::check_turn() {
 // At rest ---------------------------------------------------------------------------------------
 
 void DiskDriver::clear_the_way() {
-  pci_.config_write(kConfigCommand, 2, PciCommand::kMemory);
+  pci_.config_write(kConfigCommand, 2, PciCommand::kMemory | PciCommand::kBusMaster);
   pci_.move_bar(home_);
 }
 

@@ -47,7 +47,7 @@ void DiskDriver::move_bar() {
     case 1: pci_.move_bar(SimulatedBoard::kLayout.window32.base + place); break;
     case 2: pci_.move_bar(SimulatedBoard::kLayout.ecam.base + place); break;
     case 3: pci_.move_bar(place); break;
-    case 4: pci_.config_write(kConfigCommand, 2, random_.below(2U) * PciCommand::kMemory); break;
+    case 4: pci_.set_command(PciCommand::kMemory, random_.below(2U) == 1); break;
     default: pci_.move_bar(home_); break;
   }
   note("disk {}: BAR at {:#x}, decoded: {}", disk_.number(), pci_.bar_base(), disk_.reachable());

@@ -152,6 +152,7 @@ std::optional<GuestAddr> HostBridge::mapped_at(Bdf bdf, unsigned bar) const noex
 
 void HostBridge::restore(const HostBridgeState& state) {
   config_address_ = state.config_address & kAddressBits;
+  bridge_.config().restore(state.config_space);
   settle();
 }
 

@@ -24,6 +24,8 @@ struct PciLayout {
 
 struct HostBridgeState {
   uint32_t config_address = 0;
+  /// Of the bridge's own function, in slot 0.
+  ConfigSpaceState config_space;
 };
 
 /// Everything is called under the bus mutex (or during set-up).
@@ -57,8 +59,11 @@ class HostBridge {
   /// The bus as `lspci -nv` would show it, a line for a function and one for each of its BARs.
   std::string describe() const;
 
-  HostBridgeState save() const { return {.config_address = config_address_}; }
-  /// After all functions' configuration spaces were restored.
+  HostBridgeState save() const {
+    return {.config_address = config_address_, .config_space = bridge_.config().save()};
+  }
+  /// After all functions' configuration spaces were restored. Of any state no more is taken than a
+  /// guest could have brought about.
   void restore(const HostBridgeState& state);
 
  private:

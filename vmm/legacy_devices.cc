@@ -59,6 +59,16 @@ LegacyDevices::LegacyDevices(const MachineConfig& config, Buses& buses, Interrup
   if (config.boot_timer) put(buses.mmio, kBootTimer, boot_timer_, "boot-timer");
 }
 
+LegacyState LegacyDevices::save() const {
+  return {.serial = serial_.save(), .rtc = rtc_.save(), .acpi_pm = acpi_pm_.save()};
+}
+
+void LegacyDevices::restore(const LegacyState& state) {
+  serial_.restore(state.serial);
+  rtc_.restore(state.rtc);
+  acpi_pm_.restore(state.acpi_pm);
+}
+
 void LegacyDevices::put(Bus& bus, AddrRange range, BusDevice& device, const char* name) {
   if (bus.insert(range, device)) return;
   throw ConfigError(fmt::format("{}: ports {:#x} to {:#x} belong to another device", name,

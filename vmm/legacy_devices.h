@@ -17,12 +17,24 @@
 
 namespace ringlet {
 
+/// The others have nothing to remember.
+struct LegacyState {
+  SerialState serial;
+  RtcState rtc;
+  AcpiPmState acpi_pm;
+};
+
 class LegacyDevices {
  public:
   /// All but `config` must outlive this. Throws ConfigError when the ports that the user chose are
   /// taken or the console's file cannot be opened, and std::system_error.
   LegacyDevices(const MachineConfig& config, Buses& buses, InterruptSource& interrupts,
                 IoLoop& loop, MachineEvents& events);
+
+  /// With no vCPU running. Output that nobody has read yet is not part of it: flush the console.
+  LegacyState save() const;
+  /// After the interrupt controllers. Throws ConfigError when the state cannot be.
+  void restore(const LegacyState& state);
 
   AcpiPm& acpi_pm() { return acpi_pm_; }
   Console& console() { return console_; }

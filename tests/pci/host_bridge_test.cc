@@ -160,6 +160,19 @@ TEST_CASE("a restored bridge decodes what the saved one decoded") {
   CHECK(read_as<uint32_t>(fresh.buses.port, 0xcf8) == 0x8000103c);
 }
 
+TEST_CASE("a restored bridge has its own registers, and of a made-up state what can be") {
+  Fixture old(0);
+  old.command(0, 0x0146);
+  HostBridgeState state = old.bridge.save();
+  state.config_address = 0xffffffff;
+  state.config_space.bytes[kConfigDevice] = 0xee;
+  Fixture fresh(0);
+  fresh.bridge.restore(state);
+  CHECK(read_as<uint16_t>(fresh.buses.mmio, Fixture::ecam({0, 0, 0}, kConfigCommand)) == 0x0146);
+  CHECK(read_as<uint16_t>(fresh.buses.mmio, Fixture::ecam({0, 0, 0}, kConfigDevice)) == 0x0008);
+  CHECK(read_as<uint32_t>(fresh.buses.port, 0xcf8) == 0x80fffffc);
+}
+
 TEST_CASE("the bus is described as lspci -nv does it") {
   Fixture f(1);
   f.add({.index = 2, .size = 0x100000, .is_64bit = false, .prefetchable = true});

@@ -4,6 +4,9 @@
 #include <array>
 #include <utility>
 
+#include <fmt/core.h>
+
+#include "kvm/error.h"
 #include "kvm/registers.h"
 #include "vmm/layout.h"
 
@@ -39,6 +42,26 @@ AcpiPm::AcpiPm(std::unique_ptr<IrqLine> sci, MachineEvents& events)
 void AcpiPm::press_power_button() noexcept {
   const std::scoped_lock lock(mutex_);
   status_ |= kPowerButton;
+  update_sci();
+}
+
+AcpiPmState AcpiPm::save() const {
+  const std::scoped_lock lock(mutex_);
+  return {.status = status_, .enable = enable_, .control = control_};
+}
+
+void AcpiPm::restore(const AcpiPmState& state) {
+  const bool can_be = (state.status & ~kPowerButton) == 0 && (state.enable & ~kEnableBits) == 0 &&
+                      (state.control & ~kSleepTypeMask) == kSciEnable;
+  if (!can_be) {
+    throw ConfigError(
+        fmt::format("acpi: the saved state cannot be: status {:#x}, enable {:#x}, control {:#x}",
+                    state.status, state.enable, state.control));
+  }
+  const std::scoped_lock lock(mutex_);
+  status_ = state.status;
+  enable_ = state.enable;
+  control_ = state.control;
   update_sci();
 }
 

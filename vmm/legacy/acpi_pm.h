@@ -12,6 +12,12 @@
 
 namespace ringlet {
 
+struct AcpiPmState {
+  uint16_t status = 0;
+  uint16_t enable = 0;
+  uint16_t control = 1;
+};
+
 /// Ports 0x600 to 0x608; vmm/layout.h has the map and the ACPI tables tell the guest.
 class AcpiPm final : public BusDevice {
  public:
@@ -22,6 +28,9 @@ class AcpiPm final : public BusDevice {
   void press_power_button() noexcept;
 
   // Under the bus mutex.
+  AcpiPmState save() const;
+  /// Throws ConfigError when the state cannot be.
+  void restore(const AcpiPmState& state);
   void read(uint64_t offset, std::span<std::byte> data) noexcept override;
   void write(uint64_t offset, std::span<const std::byte> data) noexcept override;
 
@@ -35,7 +44,7 @@ class AcpiPm final : public BusDevice {
 
   const std::unique_ptr<IrqLine> sci_;
   MachineEvents& events_;
-  std::mutex mutex_;  // of what follows: the button is pressed by other threads
+  mutable std::mutex mutex_;  // of what follows: the button is pressed by other threads
   uint16_t status_ = 0;
   uint16_t enable_ = 0;
   uint16_t control_;

@@ -4,6 +4,9 @@
 #include <ctime>
 #include <utility>
 
+#include <fmt/core.h>
+
+#include "kvm/error.h"
 #include "vmm/layout.h"
 
 namespace ringlet {
@@ -32,6 +35,10 @@ constexpr uint8_t k24Hours = 0x02;    // B
 constexpr uint8_t kValid = 0x80;      // D: the battery is good
 constexpr uint8_t kAfternoon = 0x80;  // hours, in 12-hour mode
 
+constexpr uint8_t kLastIndex = 0x7f;
+/// Seconds; more than a guest can make of the registers, whose years end before 26,000.
+constexpr int64_t kMaxOffset = 1'000'000'000'000;
+
 constexpr uint8_t kTimeRegisters[] = {kSeconds, kMinutes, kHours, kWeekday,
                                       kDay,     kMonth,   kYear,  kCentury};
 
@@ -55,6 +62,21 @@ Rtc::Rtc(Clock clock)
     : clock_(clock ? std::move(clock) : [] { return static_cast<int64_t>(std::time(nullptr)); }),
       control_(k24Hours) {}
 
+void Rtc::restore(const RtcState& state) {
+  if (state.index > kLastIndex) {
+    throw ConfigError(fmt::format("rtc: the saved state cannot be: index {}, expected 0 to {}",
+                                  state.index, kLastIndex));
+  }
+  if (state.offset_s < -kMaxOffset || state.offset_s > kMaxOffset) {
+    throw ConfigError(fmt::format(
+        "rtc: the saved state cannot be: the clock is {} s ahead of the host's", state.offset_s));
+  }
+  offset_ = state.offset_s;
+  index_ = state.index;
+  control_ = state.control;
+  ram_ = state.ram;
+}
+
 void Rtc::read(uint64_t offset, std::span<std::byte> data) noexcept {
   if (data.size() != 1) return;
   data[0] = std::byte{offset == 0 ? index_ : read_register(index_)};
@@ -63,7 +85,7 @@ void Rtc::read(uint64_t offset, std::span<std::byte> data) noexcept {
 void Rtc::write(uint64_t offset, std::span<const std::byte> data) noexcept {
   const auto value = std::to_integer<uint8_t>(data[0]);
   if (offset == 0) {
-    index_ = value & 0x7f;  // bit 7 masks NMIs on a PC
+    index_ = value & kLastIndex;  // bit 7 masks NMIs on a PC
     if (data.size() > 1) write_register(index_, std::to_integer<uint8_t>(data[1]));
   } else {
     write_register(index_, value);

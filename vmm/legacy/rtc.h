@@ -10,6 +10,13 @@
 
 namespace ringlet {
 
+struct RtcState {
+  int64_t offset_s = 0;  ///< the guest's time ahead of the host's
+  uint8_t index = 0;
+  uint8_t control = 2;
+  std::array<uint8_t, 128> ram{};
+};
+
 /// Ports 0x70 (index) and 0x71 (data). The time is the host's, in UTC, plus what the guest set it
 /// off by; alarms and periodic interrupts are left out, as every kernel here has better timers.
 class Rtc final : public BusDevice {
@@ -19,6 +26,13 @@ class Rtc final : public BusDevice {
 
   /// Without a clock of its own: the host's.
   explicit Rtc(Clock clock = {});
+
+  /// The clock goes on with the host's: time that passes until restore() passes for the guest, too.
+  RtcState save() const {
+    return {.offset_s = offset_, .index = index_, .control = control_, .ram = ram_};
+  }
+  /// Throws ConfigError when the state cannot be.
+  void restore(const RtcState& state);
 
   void read(uint64_t offset, std::span<std::byte> data) noexcept override;
   void write(uint64_t offset, std::span<const std::byte> data) noexcept override;

@@ -1,7 +1,12 @@
 // A serial port: the 16550A UART of a PC, as its data sheet (TI TL16C550C) describes it.
 #include "vmm/legacy/serial.h"
 
+#include <algorithm>
 #include <utility>
+
+#include <fmt/core.h>
+
+#include "kvm/error.h"
 
 namespace ringlet {
 namespace {
@@ -71,6 +76,61 @@ bool Serial::divisor_latch() const {
 
 size_t Serial::fifo_capacity() const {
   return fifos_enabled_ ? kFifoSize : 1;
+}
+
+// ---- Saving and restoring ----------------------------------------------------------------------
+
+SerialState Serial::save() const {
+  const std::lock_guard lock(mutex_);
+  SerialState state{.divisor = divisor_,
+                    .interrupt_enable = interrupt_enable_,
+                    .line_control = line_control_,
+                    .modem_control = modem_control_,
+                    .scratch = scratch_,
+                    .fifos_enabled = fifos_enabled_,
+                    .trigger_level = trigger_level_,
+                    .overrun = overrun_,
+                    .empty_pending = empty_pending_,
+                    .waits_for_room = waits_for_room_};
+  for (size_t i = 0; i < fifo_count_; ++i) {
+    state.received.push_back(fifo_[(fifo_first_ + i) % kFifoSize]);
+  }
+  return state;
+}
+
+void Serial::restore(const SerialState& state) {
+  const std::span<const uint8_t> levels(kTriggerLevels);
+  const bool level_can_be = std::ranges::find(levels, state.trigger_level) != levels.end() &&
+                            (state.fifos_enabled || state.trigger_level == 1);
+  if ((state.interrupt_enable & ~kEnableMask) != 0 ||
+      (state.modem_control & ~kModemControlMask) != 0 || !level_can_be) {
+    throw ConfigError(fmt::format(
+        "serial: the saved state cannot be: interrupt enable {:#x}, modem control {:#x}, trigger "
+        "level {}",
+        state.interrupt_enable, state.modem_control, state.trigger_level));
+  }
+  const std::lock_guard lock(mutex_);
+  const size_t capacity = state.fifos_enabled ? kFifoSize : 1;
+  if (state.received.size() > capacity) {
+    throw ConfigError(
+        fmt::format("serial: the saved state cannot be: {} bytes received, room for {}",
+                    state.received.size(), capacity));
+  }
+  divisor_ = state.divisor;
+  interrupt_enable_ = state.interrupt_enable;
+  line_control_ = state.line_control;
+  modem_control_ = state.modem_control;
+  scratch_ = state.scratch;
+  fifos_enabled_ = state.fifos_enabled;
+  trigger_level_ = state.trigger_level;
+  overrun_ = state.overrun;
+  fifo_first_ = 0;
+  fifo_count_ = state.received.size();
+  std::ranges::copy(state.received, fifo_.begin());
+  // Who waited for room learns of this peer's.
+  empty_pending_ = state.empty_pending || (state.waits_for_room && transmitter_empty());
+  irq_level_ = pending_interrupt() != kIdNone;
+  irq_->set(irq_level_);  // also when low: the line may have been made with another level
 }
 
 // ---- Receiving ---------------------------------------------------------------------------------

@@ -15,6 +15,7 @@
 #include <mutex>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "kvm/bus.h"
 #include "kvm/irq.h"
@@ -36,6 +37,20 @@ class SerialPeer {
   ~SerialPeer() = default;
 };
 
+struct SerialState {
+  uint16_t divisor = 1;
+  uint8_t interrupt_enable = 0;
+  uint8_t line_control = 0;
+  uint8_t modem_control = 0;
+  uint8_t scratch = 0;
+  bool fifos_enabled = false;
+  uint8_t trigger_level = 1;
+  bool overrun = false;
+  bool empty_pending = false;
+  bool waits_for_room = false;
+  std::vector<uint8_t> received{};  ///< what the guest has not taken yet
+};
+
 /// Registers are for vCPU threads under the bus mutex, the rest is for the I/O loop. What both
 /// touch is guarded by a mutex of its own, held for some instructions.
 class Serial final : public BusDevice {
@@ -47,6 +62,11 @@ class Serial final : public BusDevice {
 
   /// `peer` outlives this port's use. Before the guest runs.
   void connect(SerialPeer& peer) { peer_ = &peer; }
+
+  /// What the peer still holds is not part of it. With no vCPU running.
+  SerialState save() const;
+  /// After connect(). Throws ConfigError when the state cannot be.
+  void restore(const SerialState& state);
 
   /// Puts bytes into the receive FIFO; returns how many it took. After less than all the peer
   /// hears can_receive() when there is room again. On the I/O loop.
@@ -81,7 +101,7 @@ class Serial final : public BusDevice {
   const std::unique_ptr<IrqLine> irq_;
   SerialPeer* peer_ = nullptr;
 
-  std::mutex mutex_;  // guards what follows
+  mutable std::mutex mutex_;  // guards what follows
   uint16_t divisor_ = 1;
   uint8_t interrupt_enable_ = 0;
   uint8_t line_control_ = 0;

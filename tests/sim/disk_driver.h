@@ -42,6 +42,7 @@ class DiskDriver {
   // Circumstances.
   void change_cache_mode();
   void change_masks();
+  void change_bus_master();
   void move_bar();
   void poke();
   void kick_without_reason();
@@ -77,6 +78,9 @@ class DiskDriver {
     bool reached = false;
     bool checked = false;  // a turn has ended since
   };
+
+  /// The Command register while nothing stands in the way.
+  static constexpr uint16_t kCommand = PciCommand::kMemory | PciCommand::kBusMaster;
 
   bool up() const { return life_ == Life::Up && disk_.reachable(); }
   Lane* pick_lane(Life life);
@@ -143,7 +147,6 @@ class DiskDriver {
   uint64_t next_tag_ = DiskModel::kInitialTag;
   uint64_t host_errors_ = 0;  // requests that failed for the host's sake
   uint64_t failures_seen_ = 0;
-  unsigned activations_seen_ = 0;
   bool tainted_ = false;      // the rules were broken: DEVICE_NEEDS_RESET is right
   bool must_fail_ = false;    // and due
   bool was_tainted_ = false;  // at some time in this turn

@@ -18,7 +18,7 @@ constexpr uint16_t kIndirect = ring::kDescIndirect;
 
 void DiskDriver::be_hostile() {
   Lane* const lane = up() && !tainted_ ? pick_lane(Life::Up) : nullptr;
-  if (lane == nullptr) return;
+  if (lane == nullptr || lane->ring->out() + 2 > lane->ring->size()) return;
   bool done = false;
   const unsigned act = random_.below(7U);
   switch (act) {

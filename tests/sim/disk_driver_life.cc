@@ -23,8 +23,8 @@ DiskDriver::DiskDriver(SimulatedDisk& disk, GuestArena& arena, SimRandom& random
              .serial = disk.serial()},
       lanes_(disk.plan().queues) {
   pci_.find_capabilities();
-  pci_.set_command(PciCommand::kBusMaster, true);
   home_ = pci_.bar_base();
+  pci_.config_write(kConfigCommand, 2, kCommand);
   for (uint16_t i = 0; i < lanes_.size(); ++i) lanes_[i].number = i;
 }
 

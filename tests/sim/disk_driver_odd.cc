@@ -17,13 +17,18 @@ void DiskDriver::change_cache_mode() {
   pci_.set_device_config(offsetof(BlkConfigLayout, writeback), 1, writeback_ ? 1 : 0);
 }
 
+// Without it the device takes no chains and sends no messages; they wait.
+void DiskDriver::change_bus_master() {
+  const bool master = random_.percent(50);
+  note("disk {}: bus master: {}", disk_.number(), master);
+  pci_.set_command(PciCommand::kBusMaster, master);
+}
+
 void DiskDriver::change_masks() {
   if (!uses_msix()) {
-    const uint16_t disabled = random_.percent(50) ? PciCommand::kIntxDisable : 0;
-    const uint32_t command = pci_.config_read(kConfigCommand, 2);
-    note("disk {}: INTx disabled: {}", disk_.number(), disabled != 0);
-    pci_.config_write(kConfigCommand, 2,
-                      (command & ~uint32_t{PciCommand::kIntxDisable}) | disabled);
+    const bool disabled = random_.percent(50);
+    note("disk {}: INTx disabled: {}", disk_.number(), disabled);
+    pci_.set_command(PciCommand::kIntxDisable, disabled);
     return;
   }
   if (!msix_enabled_ || !disk_.reachable()) return;
@@ -47,7 +52,7 @@ void DiskDriver::move_bar() {
     case 1: pci_.move_bar(SimulatedBoard::kLayout.window32.base + place); break;
     case 2: pci_.move_bar(SimulatedBoard::kLayout.ecam.base + place); break;
     case 3: pci_.move_bar(place); break;
-    case 4: pci_.set_command(PciCommand::kMemory, random_.below(2U) == 1); break;
+    case 4: pci_.set_command(PciCommand::kMemory, random_.percent(50)); break;
     default: pci_.move_bar(home_); break;
   }
   note("disk {}: BAR at {:#x}, decoded: {}", disk_.number(), pci_.bar_base(), disk_.reachable());

@@ -95,8 +95,9 @@ void invent_ranges(DiskRequest& request, uint32_t type, bool bad, const DiskFact
   if (fault == 0) count = kMaxRangeCount + 1;
   if (fault == 1) count = 0;
   if (fault < 3) request.status = kIoError;
+  const uint32_t wrong_at = fault >= 3 && bad ? random.below(count) : UINT32_MAX;
   for (uint32_t i = 0; i < count; ++i) {
-    const bool wrong = i + 1 == count && fault >= 3 && bad;
+    const bool wrong = i == wrong_at;
     const Span span =
         wrong && fault == 3 ? pick_bad_span(facts, random) : pick_span(facts, style, random);
     uint32_t flags = !discard && random.percent(50) ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0U;
@@ -107,15 +108,12 @@ void invent_ranges(DiskRequest& request, uint32_t type, bool bad, const DiskFact
     range.sectors = static_cast<uint32_t>(span.sectors);
     range.flags = flags;
     append(request.sent, std::as_bytes(std::span(&range, 1)));
-    if (wrong || fault == 0 || fault == 2) continue;
     request.ranges.push_back(
         {.sector = span.sector, .sectors = span.sectors, .tag = 0, .certain = !discard});
   }
   if (fault == 2) request.sent.resize(request.sent.size() - 1 - random.below(15U));
-  if (!offered) {
-    request.status = kUnsupported;
-    request.ranges.clear();
-  }
+  if (!offered) request.status = kUnsupported;
+  if (!offered || bad) request.ranges.clear();  // all of it is judged before any of it is done
   request.host_may_fail = !request.ranges.empty();
 }
 

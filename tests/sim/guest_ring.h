@@ -56,6 +56,8 @@ class GuestRing {
   uint16_t free_descriptors() const { return static_cast<uint16_t>(free_.size()); }
   /// Heads made available and not yet taken back, or about to be made available.
   uint16_t out() const { return out_; }
+  /// No entry is free: only after a hostile act can that be while descriptors are.
+  bool is_full() const { return out_ >= size_; }
   uint16_t used_index() const;
 
   /// True when nothing came in before the device could know of the wish.

@@ -75,6 +75,7 @@ void Lifetime::act_on(DiskDriver& driver, SimAction action) {
     case Resume: driver.resume(); break;
     case MoveBar: driver.move_bar(); break;
     case Mask: driver.change_masks(); break;
+    case BusMaster: driver.change_bus_master(); break;
     case CacheMode: driver.change_cache_mode(); break;
     case Hold: hold(); break;
     case Release:

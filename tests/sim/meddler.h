@@ -16,14 +16,10 @@ class Meddler final : public Device {
   explicit Meddler(Device& device) : device_(device) {}
 
   std::function<void()> meanwhile;
-  unsigned activations = 0;
 
   const DeviceTraits& traits() const noexcept override { return device_.traits(); }
   void attach(DeviceHost& host) noexcept override { device_.attach(host); }
-  void activate(Features features) noexcept override {
-    ++activations;
-    device_.activate(features);
-  }
+  void activate(Features features) noexcept override { device_.activate(features); }
   void handle(Chain chain) noexcept override {
     device_.handle(std::move(chain));
     meanwhile();

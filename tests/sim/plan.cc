@@ -69,6 +69,7 @@ SimPlan::SimPlan(uint64_t seed, SimRandom& random) {
   weigh(SimAction::Interrupts, random.between(10U, 30U));
   weigh(SimAction::Start, random.between(5U, 20U));
   // These take long, or spoil much.
+  weigh(SimAction::BusMaster, random.percent(70) ? 0 : 2);
   weigh(SimAction::Settle, random.below(3U));
   weigh(SimAction::Hostile, random.percent(60) ? 0 : random.between(1U, 4U));
   meanwhile_percent = draw_percent(random);

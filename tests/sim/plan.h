@@ -26,6 +26,7 @@ enum class SimAction : uint8_t {
   Resume,
   MoveBar,
   Mask,
+  BusMaster,
   CacheMode,
   Hold,  ///< operations of one kind wait
   Release,
@@ -36,7 +37,7 @@ enum class SimAction : uint8_t {
   PowerCut,  ///< what would be left on stable storage?
   Settle,    ///< everything comes to rest: is something missing?
 };
-inline constexpr size_t kSimActions = 22;
+inline constexpr size_t kSimActions = 23;
 
 enum class InterruptStyle : uint8_t { PerQueue, Shared, Intx };
 

@@ -16,8 +16,11 @@
 namespace ringlet {
 namespace {
 
-constexpr std::array kDeadlySignals{SIGSEGV, SIGBUS,  SIGILL,  SIGFPE, SIGABRT, SIGTRAP,
-                                    SIGSYS,  SIGQUIT, SIGTERM, SIGINT, SIGHUP};
+/// All that end a process by default, but for SIGKILL, which nobody can catch, and for those that
+/// main ignores.
+constexpr std::array kDeadlySignals{SIGSEGV,   SIGBUS,  SIGILL,  SIGFPE, SIGABRT, SIGTRAP,  SIGSYS,
+                                    SIGQUIT,   SIGTERM, SIGINT,  SIGHUP, SIGUSR1, SIGUSR2,  SIGALRM,
+                                    SIGVTALRM, SIGPROF, SIGXCPU, SIGIO,  SIGPWR,  SIGSTKFLT};
 
 /// What was there before: the default, or a sanitizer's report.
 std::array<struct sigaction, kDeadlySignals.size()> previous_actions{};

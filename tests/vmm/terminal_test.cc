@@ -135,14 +135,15 @@ TEST_CASE("an abort restores the terminal and is still an abort") {
 }
 
 TEST_CASE("a deadly signal restores the terminal and is still deadly") {
-  const auto result = on_terminal([](int fd) {
+  const int signal = GENERATE(SIGQUIT, SIGTERM, SIGUSR1, SIGALRM, SIGXCPU);
+  const auto result = on_terminal([signal](int fd) {
     install_crash_handlers();
     const Terminal terminal(fd);
-    ::raise(SIGQUIT);
+    ::raise(signal);
     return 0;
   });
   REQUIRE(WIFSIGNALED(result.status));
-  CHECK(WTERMSIG(result.status) == SIGQUIT);
+  CHECK(WTERMSIG(result.status) == signal);
   CHECK(result.restored);
 }
 

@@ -250,6 +250,17 @@ TEST_CASE("a terminal whose settings change is polled again, however often") {
   CHECK(setup.loop.in_flight(SimOp::PollOnce) == 1);
 }
 
+TEST_CASE("a job that was in the background reads its terminal again later") {
+  Setup setup(true);
+  setup.loop.fail_next(SimOp::Read, -EIO);
+  setup.loop.push_input(setup.in, "key");
+  setup.loop.run_until_idle();
+  CHECK(setup.guest_reads().empty());
+  CHECK(setup.loop.submitted(SimOp::Read) == 1);
+  setup.loop.advance(1'000'000'000);
+  CHECK(setup.guest_reads() == "key");
+}
+
 TEST_CASE("Ctrl-A X leaves, even when the guest reads nothing any more") {
   Setup setup(true);
   setup.loop.push_input(setup.in, std::string(5000, 'z'));

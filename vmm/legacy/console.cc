@@ -124,6 +124,8 @@ void Console::retry_poll(int32_t result) {
 }
 
 void Console::input_read(int32_t result) {
+  // What the kernel answers a job in the background that blocks SIGTTIN, as all of the loop does.
+  if (result == -EIO && files_.escape) return loop_.timeout(kBackgroundNs, poll_retry_done_);
   reading_ = false;
   if (result == -EAGAIN || result == -EINTR) return wait_for_input();
   if (result <= 0) {

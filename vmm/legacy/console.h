@@ -66,6 +66,8 @@ class Console final : public SerialPeer {
   /// one whose settings were changed, on which kernels end a poll with EINVAL (6.18 does: woken
   /// for nothing, it fails to join the second of a terminal's two wait queues again).
   static constexpr uint64_t kRetryNs = 5'000'000;
+  /// How often a job in the background looks whether it may read its terminal again.
+  static constexpr uint64_t kBackgroundNs = 1'000'000'000;
 
   template <void (Console::*kRun)()>
   class Call final : public Task {

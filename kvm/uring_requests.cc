@@ -43,13 +43,15 @@ IoFile UringLoop::add_file(int fd) noexcept {
   assert(on_loop());
   if (state_ == State::Finished) return {};
   if (free_slots_.empty()) {
-    log_error("the I/O loop's file table is full ({} files)", ring_.files());
+    if (log_limit_.allow()) {
+      log_error("the I/O loop's file table is full ({} files)", ring_.files());
+    }
     return {};
   }
   const uint32_t slot = free_slots_.back();
   const int result = io_uring_register_files_update(&ring_.ring(), slot, &fd, 1);
   if (result != 1) {
-    log_error("the kernel refuses to register a file: error {}", -result);
+    if (log_limit_.allow()) log_error("the kernel refuses to register a file: error {}", -result);
     return {};
   }
   free_slots_.pop_back();

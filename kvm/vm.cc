@@ -9,7 +9,6 @@
 
 #include "kvm/error.h"
 #include "kvm/ioctl.h"
-#include "kvm/log.h"
 
 namespace ringlet {
 namespace {
@@ -101,8 +100,11 @@ void Vm::restore(const VmState& state) {
 bool KvmDoorbells::add(GuestAddr address, int eventfd) noexcept {
   const kvm_ioeventfd doorbell = describe_doorbell(address, eventfd);
   if (kvm_ioctl(vm_.fd(), KVM_IOEVENTFD, &doorbell) == 0) return true;
-  log_warn("KVM_IOEVENTFD at {:#x}: {}; kicks there leave the guest", address.value(),
-           std::strerror(errno));
+  const int error = errno;
+  if (log_limit_.allow()) {
+    log_warn("KVM_IOEVENTFD at {:#x}: {}; kicks there leave the guest", address.value(),
+             std::strerror(error));
+  }
   return false;
 }
 

@@ -9,6 +9,7 @@
 #include "kvm/fd.h"
 #include "kvm/irq.h"
 #include "kvm/kvm.h"
+#include "kvm/log.h"
 #include "kvm/memory.h"
 #include "kvm/vm_state.h"
 
@@ -64,6 +65,7 @@ class KvmDoorbells final : public Doorbells {
 
  private:
   const Vm& vm_;
+  LogLimit log_limit_;  // KVM takes 1,000 of them, and the guest decides how many it wants
 };
 
 }  // namespace ringlet

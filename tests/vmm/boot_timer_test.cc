@@ -32,7 +32,7 @@ TEST_CASE("the first 123 at the page's first byte logs the boot time, nothing el
   text.resize(
       static_cast<size_t>(check(::pread(file.get(), text.data(), text.size(), 0), "pread")));
   CHECK(std::ranges::count(text, '\n') == 1);
-  CHECK_THAT(text, Catch::Matches("[0-9:.]+ info +Guest-boot-time = +[0-9]+ us [0-9]+ ms, +"
+  CHECK_THAT(text, Catch::Matches("[0-9:.]+ warning +Guest-boot-time = +[0-9]+ us [0-9]+ ms, +"
                                   "[0-9]+ CPU us [0-9]+ CPU ms\n"));
   log_setup(LogLevel::Info, "");
 }

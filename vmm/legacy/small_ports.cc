@@ -5,8 +5,6 @@
 #include <cstring>
 #include <ctime>
 
-#include "kvm/log.h"
-
 namespace ringlet {
 namespace {
 
@@ -42,7 +40,7 @@ void Pvpanic::read(uint64_t, std::span<std::byte> data) noexcept {
 void Pvpanic::write(uint64_t, std::span<const std::byte> data) noexcept {
   if ((data[0] & kPanicked) != std::byte{0}) {
     events_.guest_request(GuestRequest::Panic, 0);
-  } else if ((data[0] & kCrashLoaded) != std::byte{0}) {
+  } else if ((data[0] & kCrashLoaded) != std::byte{0} && log_limit_.allow()) {
     log_warn("the guest has panicked and loads a crash kernel");
   }
 }
@@ -77,7 +75,7 @@ void BootTimer::write(uint64_t offset, std::span<const std::byte> data) noexcept
   reported_ = true;
   const int64_t wall = now_us(CLOCK_MONOTONIC) - start_us_;
   const int64_t cpu = now_us(CLOCK_PROCESS_CPUTIME_ID) - start_cpu_us_;
-  log_message(LogLevel::Info, fmt::format("Guest-boot-time = {:6} us {} ms, {:6} CPU us {} CPU ms",
+  log_message(LogLevel::Warn, fmt::format("Guest-boot-time = {:6} us {} ms, {:6} CPU us {} CPU ms",
                                           wall, wall / 1000, cpu, cpu / 1000));
 }
 

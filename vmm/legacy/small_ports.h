@@ -6,6 +6,7 @@
 #include <span>
 
 #include "kvm/bus.h"
+#include "kvm/log.h"
 #include "vmm/events.h"
 
 namespace ringlet {
@@ -33,6 +34,7 @@ class Pvpanic final : public BusDevice {
 
  private:
   MachineEvents& events_;
+  LogLimit log_limit_;
 };
 
 /// For test guests: writing V ends the machine with exit status (V << 1) | 1, as QEMU's
@@ -62,7 +64,8 @@ class DebugConsole final : public BusDevice {
 };
 
 /// The guest writes 123 to its first byte when it is up, and the log gets the time that took since
-/// the process began: wall clock, and CPU time of the whole process.
+/// this was made, early in the machine's set-up: wall clock, and CPU time of the whole process. It
+/// was asked for, so it is logged at the level that is kept by default.
 class BootTimer final : public BusDevice {
  public:
   BootTimer();

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "kvm/error.h"
+#include "vmm/boot/command_line.h"
 #include "vmm/layout.h"
 
 namespace ringlet {
@@ -86,7 +87,9 @@ struct stat check_file(const std::string& path, const std::string& where, bool b
   throw ConfigError(fmt::format("{}: expected {}, and {} is {}", where,
                                 block_device ? "a regular file or a block device" : "a file",
                                 in_quotes(path),
-                                S_ISDIR(info.st_mode) ? "a directory" : "neither"));
+                                S_ISDIR(info.st_mode) ? "a directory"
+                                : block_device        ? "neither"
+                                                      : "something else"));
 }
 
 void check_access(const std::string& path, const std::string& where, int mode) {
@@ -111,6 +114,58 @@ void check_device_files(const BlkConfig& disk, const std::string& where) {
   }
 }
 
+/// A file of the machine, by what happens to it.
+struct UsedFile {
+  enum class Use { Loaded, ReadOnlyDisk, Disk, Output };
+  std::string where;
+  std::string path;
+  Use use;
+};
+
+std::vector<UsedFile> used_files(const MachineConfig& config) {
+  using enum UsedFile::Use;
+  std::vector<UsedFile> files{{"kernel", config.kernel, Loaded}, {"initrd", config.initrd, Loaded}};
+  for (size_t i = 0; i < config.devices.size(); ++i) {
+    if (const auto* disk = std::get_if<BlkConfig>(&config.devices[i])) {
+      files.push_back({device_path(i) + ".path", disk->path, disk->readonly ? ReadOnlyDisk : Disk});
+    }
+  }
+  if (config.serial != "stdio" && config.serial != "none") {
+    files.push_back({"serial", config.serial, Output});
+  }
+  files.push_back({"log-file", config.log_file, Output});
+  std::erase_if(files, [](const UsedFile& file) { return file.path.empty(); });
+  return files;
+}
+
+bool can_share(UsedFile::Use one, UsedFile::Use other) {
+  using enum UsedFile::Use;
+  if (one == Output || other == Output) return false;
+  if (one == Loaded || other == Loaded) return true;  // before the guest runs
+  return one == ReadOnlyDisk && other == ReadOnlyDisk;
+}
+
+bool is_same_file(const std::string& one, const std::string& other) {
+  struct stat a {};
+  struct stat b {};
+  if (::stat(one.c_str(), &a) != 0 || ::stat(other.c_str(), &b) != 0) return false;
+  const bool keeps_data = S_ISREG(a.st_mode) || S_ISBLK(a.st_mode);
+  return keeps_data && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/// To open an output is to empty it, and a disk that is written has one user.
+void check_shared_files(const MachineConfig& config) {
+  const std::vector<UsedFile> files = used_files(config);
+  for (size_t i = 0; i < files.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      if (can_share(files[i].use, files[j].use)) continue;
+      if (!is_same_file(files[i].path, files[j].path)) continue;
+      throw ConfigError(fmt::format("{}: expected a file of its own, and {} is also {}",
+                                    files[i].where, in_quotes(files[i].path), files[j].where));
+    }
+  }
+}
+
 }  // namespace
 
 std::string device_path(size_t index) {
@@ -119,6 +174,7 @@ std::string device_path(size_t index) {
 
 void validate(const MachineConfig& config) {
   check_options<MachineConfig>(kMachineOptions, config, "");
+  if (config.cmdline) check_command_line(*config.cmdline);
   check_memory(config);
   check_debug_ports(config);
   check_devices(config.devices);
@@ -131,6 +187,7 @@ void validate_files(const MachineConfig& config) {
     std::visit([&](const auto& device) { check_device_files(device, device_path(i)); },
                config.devices[i]);
   }
+  check_shared_files(config);
 }
 
 }  // namespace ringlet

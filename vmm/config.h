@@ -120,8 +120,8 @@ std::string device_path(size_t index);
 /// look at the host.
 void validate(const MachineConfig& config);
 
-/// Throws ConfigError for the first named file that is missing, of the wrong kind or size, or not
-/// accessible.
+/// Throws ConfigError for the first named file that is missing, of the wrong kind or size, not
+/// accessible, or used for two things of which one writes it.
 void validate_files(const MachineConfig& config);
 
 }  // namespace ringlet

@@ -270,7 +270,7 @@ TEST_CASE("a command line with a newline is refused") {
   Machine machine;
   machine.command_line = "a\nb";
   CHECK(machine.boot_error(ElfKernel().build()) ==
-        "kernel command line: byte 0x0a at position 1 is not printable ASCII");
+        "cmdline: expected printable ASCII, got byte 0x0a at position 1");
 }
 
 TEST_CASE("an empty initrd file is refused") {

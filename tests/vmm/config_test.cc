@@ -152,7 +152,9 @@ TEST_CASE("JSON of a wrong type or range is refused with its path") {
   CHECK_THROWS_MATCHES(read(R"({"cpus": 1.5})"), ConfigError,
                        Message("vm.json: cpus: expected a number from 1 to 64, got 1.5"));
   CHECK_THROWS_MATCHES(read(R"({"boot-timer": null})"), ConfigError,
-                       Message("vm.json: boot-timer: expected on or off, got null"));
+                       Message("vm.json: boot-timer: expected true or false, got null"));
+  CHECK_THROWS_MATCHES(read(R"({"boot-timer": "on"})"), ConfigError,
+                       Message("vm.json: boot-timer: expected true or false, got \"on\""));
   CHECK_THROWS_MATCHES(read(R"({"kernel": ["a"]})"), ConfigError,
                        Message("vm.json: kernel: expected a file name, got an array"));
   CHECK_THROWS_MATCHES(read(R"({"devices": {}})"), ConfigError,
@@ -216,6 +218,10 @@ TEST_CASE("the validator holds a machine filled by other means to the tables") {
   config.cpus = 0;
   CHECK_THROWS_MATCHES(validate(config), ConfigError,
                        Message("cpus: expected a number from 1 to 64, got 0"));
+  config = smallest();
+  config.cmdline = "quiet\nro";
+  CHECK_THROWS_MATCHES(validate(config), ConfigError,
+                       Message("cmdline: expected printable ASCII, got byte 0x0a at position 5"));
   config = smallest();
   config.devices = {BlkConfig{}};
   CHECK_THROWS_MATCHES(validate(config), ConfigError,
@@ -296,6 +302,47 @@ TEST_CASE("files must be there, of the right kind and size") {
   config.kernel = files.directory() + "/none";
   CHECK_THROWS_MATCHES(validate_files(config), ConfigError,
                        Message("kernel: \"" + config.kernel + "\": No such file or directory"));
+}
+
+TEST_CASE("an output cannot be a file that the machine uses otherwise") {
+  TemporaryFiles files;
+  auto config = smallest();
+  config.kernel = files.file("vmlinux", 1);
+  BlkConfig disk;
+  disk.path = files.file("disk", 1024);
+  config.devices = {disk};
+  config.serial = files.file("output", 0);
+  config.log_file = "/dev/null";
+  CHECK_NOTHROW(validate_files(config));
+  config.serial = files.directory() + "/.//disk";
+  CHECK_THROWS_MATCHES(validate_files(config), ConfigError,
+                       Message("serial: expected a file of its own, and \"" + config.serial +
+                               "\" is also devices[0].path"));
+  config.serial = "/dev/null";
+  CHECK_NOTHROW(validate_files(config));
+  config.log_file = config.kernel;
+  CHECK_THROWS_MATCHES(validate_files(config), ConfigError,
+                       Message("log-file: expected a file of its own, and \"" + config.kernel +
+                               "\" is also kernel"));
+}
+
+TEST_CASE("a file is two disks only if the guest cannot write either") {
+  TemporaryFiles files;
+  auto config = smallest();
+  config.kernel = files.file("vmlinux", 512);
+  BlkConfig disk;
+  disk.path = files.file("disk", 1024);
+  disk.readonly = true;
+  config.devices = {disk, disk};
+  CHECK_NOTHROW(validate_files(config));
+  disk.readonly = false;
+  config.devices = {config.devices[0], disk};
+  CHECK_THROWS_MATCHES(validate_files(config), ConfigError,
+                       Message("devices[1].path: expected a file of its own, and \"" + disk.path +
+                               "\" is also devices[0].path"));
+  disk.path = config.kernel;
+  config.devices = {disk};
+  CHECK_NOTHROW(validate_files(config));
 }
 
 }  // namespace

@@ -102,8 +102,8 @@ void check_command_line(std::string_view line) {
   for (size_t i = 0; i < line.size(); ++i) {
     const auto byte = static_cast<unsigned char>(line[i]);
     if ((byte >= 0x20 && byte < 0x7f) || byte == '\t') continue;
-    throw ConfigError(fmt::format(
-        "kernel command line: byte {:#04x} at position {} is not printable ASCII", byte, i));
+    throw ConfigError(
+        fmt::format("cmdline: expected printable ASCII, got byte {:#04x} at position {}", byte, i));
   }
 }
 

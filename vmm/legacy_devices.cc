@@ -18,8 +18,11 @@ Fd open_output(const MachineConfig& config) {
   if (config.serial == "none" && !config.debug_console) return {};
   if (config.serial == "none" || config.serial == "stdio")
     return Fd(::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3));
-  Fd file(::open(config.serial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  if (file) return file;
+  // A named pipe without a reader is an error then, not a wait without end.
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+  Fd file(::open(config.serial.c_str(), kFlags, 0644));
+  // The I/O loop waits for room in it better than it asks again and again.
+  if (file && ::fcntl(file.get(), F_SETFL, O_WRONLY) == 0) return file;
   throw ConfigError(fmt::format("serial: '{}' cannot be opened for writing: {}", config.serial,
                                 std::strerror(errno)));
 }

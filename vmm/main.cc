@@ -1,6 +1,8 @@
 // The program: reads the command line, runs a machine, and turns every end into an exit status.
 #include <sys/prctl.h>
+#include <sys/resource.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <string_view>
 
@@ -34,6 +36,16 @@ void fill_standard_descriptors() {
   }
 }
 
+/// A disk with many queues needs hundreds of descriptors, more than the usual soft limit, which is
+/// that low only for programs that use select().
+void raise_descriptor_limit() {
+  rlimit limit{};
+  check(::getrlimit(RLIMIT_NOFILE, &limit), "getrlimit(RLIMIT_NOFILE)");
+  constexpr rlim_t kEnough = 16'384;
+  limit.rlim_cur = std::max(limit.rlim_cur, std::min(limit.rlim_max, kEnough));
+  check(::setrlimit(RLIMIT_NOFILE, &limit), "setrlimit(RLIMIT_NOFILE)");
+}
+
 int print(const std::string& text) {
   const bool written =
       std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
@@ -59,6 +71,7 @@ int run(const MachineConfig& config) {
   ::signal(SIGPIPE, SIG_IGN);
   ::signal(SIGXFSZ, SIG_IGN);
   install_crash_handlers();
+  raise_descriptor_limit();
   const Ending ending = run_machine(config);
   constexpr int kLogFlushMs = 1000;
   log_flush(kLogFlushMs);

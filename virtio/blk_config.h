@@ -36,7 +36,7 @@ inline constexpr Option<BlkConfig> kBlkOptions[] = {
     option<&BlkConfig::queue_size>({.name = "queue-size",
                                     .doc = "descriptors per queue",
                                     .form = OptionForm::PowerOfTwo,
-                                    .min = 2,
+                                    .min = 4,  // a request has three: header, data, status
                                     .max = 1024}),
     // VIRTIO_BLK_ID_BYTES: virtio 1.3, 5.2.6.
     option<&BlkConfig::serial>({.name = "serial",

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -202,7 +203,11 @@ void log_setup(LogLevel level, const std::string& path) {
   if (!path.empty()) {
     // A named pipe without a reader is an error then, not a wait.
     constexpr int kFlags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
-    file.reset(check(::open(path.c_str(), kFlags, 0600), ("log file " + path).c_str()));
+    file.reset(::open(path.c_str(), kFlags, 0600));
+    if (!file) {
+      throw ConfigError(
+          fmt::format("log-file: \"{}\" cannot be opened: {}", path, std::strerror(errno)));
+    }
   }
   the_log().sink->wait_until_written(kSwitchPatienceMs);
   the_log().sink->write_to(std::move(file));

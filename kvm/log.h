@@ -16,7 +16,7 @@ enum class LogLevel { Debug, Info, Warn, Error, Off };
 LogLevel parse_log_level(std::string_view name);
 
 /// Sets what is kept and where it goes (an empty path: stderr). Call before threads start; throws
-/// std::system_error when the file cannot be opened.
+/// ConfigError when the file cannot be opened.
 void log_setup(LogLevel level, const std::string& path);
 
 /// Messages given up because the reader of the log was too slow. Any thread.

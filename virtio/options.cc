@@ -261,7 +261,10 @@ OptionValue convert_option(const OptionSpec& spec, const OptionValue& typed,
   const auto* text = std::get_if<std::string>(&typed);
   if (text != nullptr && (spec.kind == OptionKind::Text || option_has_unit(spec)))
     return parse_option(spec, *text, where);
-  if (spec.kind == OptionKind::Flag && std::holds_alternative<bool>(typed)) return typed;
+  if (spec.kind == OptionKind::Flag) {
+    if (std::holds_alternative<bool>(typed)) return typed;
+    throw ConfigError(fmt::format("{}: expected true or false, got {}", where, print_typed(typed)));
+  }
   const auto* number = std::get_if<uint64_t>(&typed);
   if (spec.kind == OptionKind::Number && number != nullptr) {
     const auto value = scaled(spec.form, *number, "");

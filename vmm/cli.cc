@@ -61,7 +61,7 @@ void add_run_options(CLI::App& run) {
   add_text(run, kConfigOption, "machine as JSON; other options replace its values or add devices",
            "FILE");
   const std::string dry_run_doc = "check everything, print the machine as JSON, and end";
-  run.add_flag(kDryRunOption, dry_run_doc);
+  run.add_flag(kDryRunOption, dry_run_doc)->disable_flag_override();
   const MachineConfig defaults;
   for (const auto& row : kMachineOptions) {
     const auto text = help_text(row.spec, row.get(defaults));
@@ -125,7 +125,9 @@ bool add_device(MachineConfig& machine, const std::string& name, const std::stri
 MachineConfig machine_from_options(const GivenOptions& given) {
   MachineConfig machine;
   given.for_each([&](const std::string& name, const std::string& text) {
-    if (name == kConfigOption) machine = machine_from_file(text);
+    if (name != kConfigOption) return;
+    if (text.empty()) throw ConfigError(name + ": expected a file name, got \"\"");
+    machine = machine_from_file(text);
   });
   std::set<std::string> seen;
   given.for_each([&](const std::string& name, const std::string& text) {

@@ -82,8 +82,9 @@ OptionValue value_from_json(const OptionSpec& spec, const Json& value, const std
   if (value.is_boolean()) return convert_option(spec, value.get<bool>(), where);
   if (value.is_number_unsigned()) return convert_option(spec, value.get<uint64_t>(), where);
   if (value.is_string()) return convert_option(spec, value.get<std::string>(), where);
-  throw ConfigError(
-      fmt::format("{}: expected {}, got {}", where, option_expected(spec), shown(value)));
+  const bool flag = spec.kind == OptionKind::Flag;
+  throw ConfigError(fmt::format("{}: expected {}, got {}", where,
+                                flag ? "true or false" : option_expected(spec), shown(value)));
 }
 
 const Json& expect(const Json& value, bool is_right, std::string_view where,

@@ -133,8 +133,9 @@ TEST_CASE("log levels are parsed by name, and others refused with what was expec
 }
 
 TEST_CASE("a log file that cannot be opened is named") {
-  CHECK_THROWS_WITH(log_setup(LogLevel::Info, "/nonexistent/log"),
-                    Catch::Contains("/nonexistent/log"));
+  CHECK_THROWS_MATCHES(log_setup(LogLevel::Info, "/nonexistent/log"), ConfigError,
+                       Catch::Message("log-file: \"/nonexistent/log\" cannot be opened: "
+                                      "No such file or directory"));
 }
 
 TEST_CASE("a limited message comes three times, then once in ten seconds") {

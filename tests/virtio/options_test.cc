@@ -188,7 +188,7 @@ TEST_CASE("typed values are taken as they are, and text only where there are uni
   CHECK_THROWS_MATCHES(convert(4, std::string("7")), ConfigError,
                        Message("gadgets[1].x: expected a number from 1 to 64, got \"7\""));
   CHECK_THROWS_MATCHES(convert(2, uint64_t{1}), ConfigError,
-                       Message("gadgets[1].x: expected on or off, got 1"));
+                       Message("gadgets[1].x: expected true or false, got 1"));
   CHECK_THROWS_MATCHES(convert(0, false), ConfigError,
                        Message("gadgets[1].x: expected a file name, got false"));
 }

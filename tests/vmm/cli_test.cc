@@ -57,6 +57,7 @@ TEST_CASE("a flag stands alone or says on or off") {
   CHECK_FALSE(parse({"run", "--kernel", "k", "--boot-timer=off"}).machine.boot_timer);
   CHECK_THROWS_MATCHES(parse({"run", "--kernel", "k", "--boot-timer=maybe"}), ConfigError,
                        Message("--boot-timer: expected on or off, got \"maybe\""));
+  CHECK_THROWS_AS(parse({"run", "--kernel", "k", "--dry-run=off"}), ConfigError);
 }
 
 TEST_CASE("devices keep the order of the command line") {

@@ -89,6 +89,10 @@ Ending supervise(MachineControl& machine, Signals& signals, Terminal& terminal, 
     const int ready = ::poll(fds.data(), fds.size(), poll_timeout_ms(deadline));
     if (ready < 0 && errno != EINTR) throw_errno("poll");
     if (ready > 0 && fds[0].revents != 0) {
+      // One that came at the same time must not end the process before the machine has stopped.
+      while (const auto signal = signals.take()) {
+        if (ended_by == 0 && *signal != SIGTSTP && *signal != SIGCONT) ended_by = *signal;
+      }
       signals.let_through();
       machine.stop();
       const Outcome outcome = machine.outcome();

@@ -59,6 +59,16 @@ TEST_CASE("a signal presses the power button, and the process ends by it all the
   CHECK(test.machine.calls == "press stop ");
 }
 
+TEST_CASE("a signal that comes as the machine ends lets it stop in order") {
+  Supervision test;
+  test.machine.end();
+  ::raise(SIGTERM);
+  const auto ending = test.run(kForeverMs);
+  CHECK(ending.signal == SIGTERM);
+  CHECK(ending.status == 3);
+  CHECK(test.machine.calls == "stop ");
+}
+
 TEST_CASE("a guest that does not react is stopped after the grace time") {
   Supervision test;
   ::raise(SIGINT);

@@ -75,13 +75,12 @@ constexpr Capability kCapabilities[] = {
     {KVM_CAP_MP_STATE, "MP_STATE", nullptr},
     {KVM_CAP_IRQ_ROUTING, "IRQ_ROUTING", nullptr},
     {KVM_CAP_IRQFD, "IRQFD", nullptr},
+    {KVM_CAP_IRQFD_RESAMPLE, "IRQFD_RESAMPLE", nullptr},
     {KVM_CAP_PIT2, "PIT2", nullptr},
     {KVM_CAP_IOEVENTFD, "IOEVENTFD", nullptr},
-    {KVM_CAP_SIGNAL_MSI, "SIGNAL_MSI", nullptr},
     {KVM_CAP_IMMEDIATE_EXIT, "IMMEDIATE_EXIT", nullptr},
     {KVM_CAP_SET_TSS_ADDR, "SET_TSS_ADDR", kOldIntel},
     {KVM_CAP_SET_IDENTITY_MAP_ADDR, "SET_IDENTITY_MAP_ADDR", kOldIntel},
-    {KVM_CAP_IRQFD_RESAMPLE, "IRQFD_RESAMPLE", "no device interrupts but MSI-X"},
     {KVM_CAP_IOEVENTFD_ANY_LENGTH, "IOEVENTFD_ANY_LENGTH", "slower doorbells"},
     {KVM_CAP_TSC_DEADLINE_TIMER, "TSC_DEADLINE_TIMER", "slower guest timers"},
     {KVM_CAP_ADJUST_CLOCK, "ADJUST_CLOCK", kNoSnapshots},
@@ -207,12 +206,15 @@ CheckRow check_io_uring(const Host& host) {
   if (const int error = try_ring(0); error != 0) {
     return {"io_uring", CheckStatus::Missing, std::strerror(error), io_uring_hint(host, error)};
   }
+  if (try_ring(IORING_SETUP_R_DISABLED) != 0) {
+    return {"io_uring", CheckStatus::Missing, "usable, without R_DISABLED",
+            "Linux 5.13 or later is needed"};
+  }
   struct Feature {
     const char* name;
     unsigned flags;
   };
   constexpr Feature kFeatures[] = {
-      {"R_DISABLED", IORING_SETUP_R_DISABLED},
       {"SUBMIT_ALL", IORING_SETUP_SUBMIT_ALL},
       {"COOP_TASKRUN", IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG},
       {"SINGLE_ISSUER", IORING_SETUP_SINGLE_ISSUER},

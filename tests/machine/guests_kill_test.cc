@@ -1,0 +1,64 @@
+// Tests of what SIGKILL leaves: every write that was acknowledged before a FLUSH.
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <random>
+
+#include <catch2/catch.hpp>
+#include <signal.h>
+
+#include "tests/machine/run_ringlet.h"
+
+namespace ringlet {
+namespace {
+
+constexpr size_t kRecords = 16;
+constexpr size_t kRecordBytes = 4096;
+
+/// The generation of each record; none may be torn.
+std::array<uint64_t, kRecords> generations(const std::string& disk) {
+  std::array<uint64_t, kRecords> found{};
+  for (size_t i = 0; i < kRecords; ++i) {
+    std::array<uint64_t, kRecordBytes / sizeof(uint64_t)> record{};
+    std::memcpy(record.data(), disk.data() + i * kRecordBytes, kRecordBytes);
+    REQUIRE(std::ranges::count(record, record[0]) == std::ssize(record));
+    found[i] = record[0];
+  }
+  return found;
+}
+
+/// The last number that was printed with the end of its line; `otherwise` when there is none.
+uint64_t last_announced(const std::string& output, uint64_t otherwise) {
+  const size_t end = output.rfind('\n');
+  if (end == std::string::npos) return otherwise;
+  const size_t before = output.rfind('\n', end - 1);
+  return std::stoull(output.substr(before == std::string::npos ? 0 : before + 1));
+}
+
+TEST_CASE("a thousand times killed while it writes: what was flushed is on the disk") {
+  const TemporaryDirectory files;
+  const std::string disk = files.make_disk("disk", 1 << 20);
+  std::mt19937_64 random(1);
+  uint64_t total = 0;
+  for (uint64_t round = 1; round <= 1000; ++round) {
+    const uint64_t first = round * 1'000'000;
+    Process process(guest("writer", "first=" + std::to_string(first), {"--disk", "path=" + disk}));
+    // While it goes on writing, and is ahead of what we read by we know not how much.
+    REQUIRE(process.wait_for_output(std::to_string(first + random() % 8) + "\n"));
+    process.send_signal(SIGKILL);
+    const Ended end = process.wait_for_end();
+    REQUIRE(end.signal == SIGKILL);
+    const uint64_t announced = last_announced(end.output, first);
+    const auto found = generations(files.read("disk"));
+    const auto [oldest, newest] = std::ranges::minmax(found);
+    REQUIRE(oldest >= announced);
+    // No write of a generation was begun before the FLUSH behind the one before it had ended.
+    REQUIRE(newest - oldest <= 1);
+    total += announced - first + 1;
+  }
+  CHECK(total >= 1000);
+}
+
+}  // namespace
+}  // namespace ringlet

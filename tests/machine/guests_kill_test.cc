@@ -36,7 +36,7 @@ uint64_t last_announced(const std::string& output, uint64_t otherwise) {
   return std::stoull(output.substr(before == std::string::npos ? 0 : before + 1));
 }
 
-TEST_CASE("a thousand times killed while it writes: what was flushed is on the disk") {
+TEST_CASE("a thousand times killed while it writes: what was flushed is on the disk", "[long]") {
   const TemporaryDirectory files;
   const std::string disk = files.make_disk("disk", 1 << 20);
   std::mt19937_64 random(1);

@@ -40,10 +40,11 @@ ends() {
   same "$1: nothing on standard error" "$(cat "${out%.out}.err")" ''
 }
 
-# make_disk FILE: a file system with a file that the guest reads.
+# make_disk FILE: a file system with a file that the guest reads. Boots run side by side.
 make_disk() {
-  [[ -d $work/tree ]] || { mkdir "$work/tree" && echo 'made by the host' >"$work/tree/from-host"; }
-  mke2fs -q -t ext4 -d "$work/tree" "$1" 16M >/dev/null
+  mkdir "$1.tree"
+  echo 'made by the host' >"$1.tree/from-host"
+  mke2fs -q -t ext4 -d "$1.tree" "$1" 16M >/dev/null
 }
 
 # make_initrd: an initial RAM disk that holds the probe as /init.

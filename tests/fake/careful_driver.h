@@ -26,7 +26,7 @@ class CarefulDriver {
     if (machine.queues[queue]->free_descriptors() < 4) return;
     if (random_() % 4 == 0) {
       machine.submit({.type = VIRTIO_BLK_T_FLUSH, .queue = queue});
-      notes_.push_back({.covered = acknowledged_});
+      notes_.push_back({.covered = acknowledged_.size()});
       return;
     }
     const auto data = pattern(1024, static_cast<uint8_t>(random_() | 1));
@@ -41,43 +41,47 @@ class CarefulDriver {
       if (!machine.requests[i].used || std::exchange(notes_[i].seen, true)) continue;
       if (machine.requests[i].type == VIRTIO_BLK_T_OUT) acknowledged_.push_back(i);
       if (machine.requests[i].type == VIRTIO_BLK_T_FLUSH) {
-        promised_.insert(promised_.end(), notes_[i].covered.begin(), notes_[i].covered.end());
+        promised_ = std::max(promised_, notes_[i].covered);
         ++flushes_;
       }
     }
   }
-  /// Whether a power cut now would leave all that a flush has promised.
-  bool flushed_is_stable(BlkMachine& machine) const { return are_stable(machine, promised_); }
+  /// Whether a power cut now would leave all that flushes have promised since the last call. As no
+  /// sector is written twice, what is stable stays so.
+  bool flushed_is_stable(BlkMachine& machine) { return are_stable(machine, promised_); }
   /// And all that was acknowledged at all.
-  bool acknowledged_is_stable(BlkMachine& machine) const {
-    return are_stable(machine, acknowledged_);
+  bool acknowledged_is_stable(BlkMachine& machine) {
+    return are_stable(machine, acknowledged_.size());
   }
   size_t flushes() const { return flushes_; }
-  size_t promised() const { return promised_.size(); }
+  size_t promised() const { return promised_; }
   size_t acknowledged() const { return acknowledged_.size(); }
 
  private:
   struct Note {
     uint64_t offset = 0;
     std::vector<std::byte> data{};
-    std::vector<size_t> covered{};  // of a flush: the writes acknowledged when it was offered
+    size_t covered = 0;  // of a flush: how many writes were acknowledged when it was offered
     bool seen = false;
   };
 
-  bool are_stable(BlkMachine& machine, const std::vector<size_t>& writes) const {
+  bool are_stable(BlkMachine& machine, size_t count) {
     const std::vector<std::byte>& stable = machine.disk().stable;
-    return std::ranges::all_of(writes, [&](size_t write) {
+    const auto is_stable = [&](size_t write) {
       const Note& note = notes_[write];
       return stable.size() >= note.offset + note.data.size() &&
              std::ranges::equal(note.data, std::span(stable).subspan(note.offset, 1024));
-    });
+    };
+    while (checked_ < count && is_stable(acknowledged_[checked_])) ++checked_;
+    return checked_ >= count;
   }
 
   std::mt19937_64 random_;
   uint64_t sector_ = 0;
   std::vector<Note> notes_;
   std::vector<size_t> acknowledged_;
-  std::vector<size_t> promised_;
+  size_t promised_ = 0;  // of those, in their order
+  size_t checked_ = 0;
   size_t flushes_ = 0;
 };
 

@@ -253,7 +253,8 @@ void Runner::publish(Lane& lane) noexcept {
 }
 
 void Runner::signal(TransportEvents::Target target) noexcept {
-  if (target.fd < 0) return;
+  // Once the barrier of a reset is raised it is too late, e.g. for an INTx line acknowledged since.
+  if (target.fd < 0 || phase_ == Phase::Stopped) return;
   const bool intx = target.key == TransportEvents::kIntxKey;
   const size_t key = intx ? interrupt_files_.size() - 1 : target.key;
   IoFile& file = interrupt_files_[key];

@@ -160,6 +160,22 @@ TEST_CASE("the line is raised again at the end of interrupt while there is a rea
   CHECK_FALSE(line.take_raised());
 }
 
+TEST_CASE("a line acknowledged while a reset comes to its end is not raised again") {
+  FakeMachine machine;
+  start_without_msix(machine);
+  machine.offer(0);
+  machine.run();
+  FakeLevelLine& line = *machine.interrupts.levels[0];
+  CHECK(line.take_raised());
+  machine.driver.start_reset();
+  machine.loop.step();
+  CHECK(machine.driver.status() == 15);
+  line.end_of_interrupt();
+  machine.run();
+  CHECK(machine.driver.status() == 0);
+  CHECK_FALSE(line.take_raised());
+}
+
 TEST_CASE("a disabled line stays low, and is raised when it is enabled") {
   FakeMachine machine;
   start_without_msix(machine);

@@ -171,6 +171,7 @@ bool SimulatedLoop::step() {
   TaskList now = std::exchange(deferred_, TaskList{});
   worked = worked || !now.empty() || !signals_.empty();
   while (Task* const task = now.pop()) task->run();
+  if (before_submission) before_submission();
   start_submitted();
   return worked || !at_rest();
 }

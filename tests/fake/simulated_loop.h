@@ -20,6 +20,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -170,6 +171,9 @@ class SimulatedLoop final : public IoLoop {
   /// Ends everything as UringLoop does before its thread ends: holds are lifted, everything under
   /// way is cancelled and completed, and so is what gets submitted meanwhile.
   void drain();
+
+  /// Runs in each turn when its batch is complete and has not yet gone to the "kernel".
+  std::function<void()> before_submission;
 
   // --- looking ------------------------------------------------------------------------------
   size_t in_flight() const { return ops_.size(); }

@@ -102,7 +102,7 @@ class DiskDriver {
   void kick_through_window(uint16_t queue);
   size_t collect(Lane& lane);
   size_t handle_interrupt(Lane& lane);
-  size_t take_intx();
+  size_t take_intx(bool at_once);
   size_t take_msix();
   void finish_request(Lane& lane, uint16_t head, uint32_t length);
   void end_writes(const DiskRequest& request, bool succeeded);
@@ -125,6 +125,7 @@ class DiskDriver {
   };
   size_t check_used_rings(std::vector<Signals>& expected);
   void check_interrupts(std::vector<Signals>& expected, uint64_t failures);
+  void check_chains();
 
   SimulatedDisk& disk_;
   GuestArena& arena_;
@@ -151,6 +152,10 @@ class DiskDriver {
   bool must_fail_ = false;    // and due
   bool was_tainted_ = false;  // at some time in this turn
   uint64_t reset_turn_ = UINT64_MAX;
+  bool failed_ = false;       // and this is known
+  bool takes_chains_ = true;  // false: it was at rest at the end of the last turn
+  uint64_t chains_seen_ = 0;  // that it had taken by then
+  bool in_service_ = false;   // INTx: the handler has run, its end is not yet signalled
 };
 
 }  // namespace ringlet

@@ -36,6 +36,10 @@ void DiskDriver::check_interrupts(std::vector<Signals>& expected, uint64_t failu
     if (life_ == Life::Up) signals.least += failures;
     signals.most += failures;
   }
+  // 2.4.1: none follows the end of a reset, also if the driver has seen that in this turn.
+  if (reset_turn_ == disk_.board().loop.turns()) std::ranges::fill(expected, Signals{});
+  expect(disk_.interrupts().level->take_signals() == 0 || life_ != Life::Down,
+         "disk {}: INTx is raised after the end of a reset", disk_.number());
   for (size_t i = 0; i < vectors_.size(); ++i) {
     const uint64_t signals = disk_.interrupts().msi[i]->take_signals();
     const auto [least, most] = expected[vectors_[i]];
@@ -43,6 +47,16 @@ void DiskDriver::check_interrupts(std::vector<Signals>& expected, uint64_t failu
            "disk {}: vector {} was signalled {} times in this turn, expected {} to {}",
            disk_.number(), vectors_[i], signals, least, most);
   }
+}
+
+// A device that failed, is paused or is no bus master takes no chains.
+void DiskDriver::check_chains() {
+  const uint64_t chains = disk_.transport().runner().counters().chains;
+  const uint64_t before = std::exchange(chains_seen_, chains);
+  expect(chains == before || takes_chains_, "disk {}: it took chains while it was to rest",
+         disk_.number());
+  const bool master = (pci_.config_read(kConfigCommand, 2) & PciCommand::kBusMaster) != 0;
+  takes_chains_ = master && !failed_ && !quiet_.asked;
 }
 
 void DiskDriver::check_turn() {
@@ -53,8 +67,10 @@ void DiskDriver::check_turn() {
   expect(failures == 0 || was_tainted_, "disk {}: it failed, and nobody broke the rules",
          disk_.number());
   if (failures > 0) note("disk {}: it has failed", disk_.number());
+  failed_ = (failed_ || failures > 0) && life_ != Life::Down;
   check_interrupts(expected, failures);
   was_tainted_ = tainted_;
+  check_chains();
   if (!quiet_.reached) return;
   expect(moved == 0 || !quiet_.checked, "disk {}: it moves while it is paused", disk_.number());
   expect(disk_.in_flight() == 0, "disk {}: {} operations are under way while it is paused",
@@ -67,6 +83,7 @@ void DiskDriver::check_turn() {
 void DiskDriver::clear_the_way() {
   pci_.config_write(kConfigCommand, 2, kCommand);
   pci_.move_bar(home_);
+  takes_chains_ = true;
 }
 
 bool DiskDriver::carry_on() {
@@ -81,7 +98,7 @@ bool DiskDriver::carry_on() {
     for (uint16_t vector = 0; vector <= lanes_.size(); ++vector) pci_.mask_vector(vector, false);
   }
   poll_resets();
-  count += uses_msix() ? take_msix() : take_intx();
+  count += uses_msix() ? take_msix() : take_intx(true);
   if (life_ != Life::Up) return count > 0;
   for (Lane& lane : lanes_) {
     if (lane.life != Life::Up) continue;

@@ -92,22 +92,26 @@ bool DiskDriver::offer_bad_descriptor(Lane& lane) {
 }
 
 bool DiskDriver::offer_bad_table(Lane& lane) {
-  const auto buffer = hostile_buffer(64);
+  const auto buffer = hostile_buffer(128);
   if (!buffer) return false;
   const auto taken = lane.ring->take_descriptors(1);
   if (taken.empty()) {
     arena_.give_back(*buffer);
     return false;
   }
+  // But for the fault a request as any other, so that it would go through.
   const uint64_t at = buffer->at.value();
   ring::Descriptor outer{.address = at, .length = 32, .flags = kIndirect, .next = 0};
-  std::array<ring::Descriptor, 2> table{{{at + 32, 16, kNext, 1}, {at + 48, 1, kWrite, 0}}};
+  std::array<ring::Descriptor, 4> table{{{at + 64, 16, kNext, 1},
+                                         {at + 80, 1, kWrite, 0},
+                                         {at + 64, 16, kNext, 1},  // for a table in the table
+                                         {at + 80, 1, kWrite, 0}}};
   switch (random_.below(7)) {
-    case 0: table[0].flags = kIndirect; break;
-    case 1: table[1].flags = kIndirect | kWrite; break;
+    case 0: table[0] = {at + 32, 32, kIndirect, 0}; break;
+    case 1: table[1] = {at + 48, 16, kIndirect, 0}; break;
     case 2: outer.flags = kIndirect | kNext; break;
     case 3: outer.length = 16 * (1U + lane.ring->size()); break;
-    case 4: outer.length = random_.between(1U, 15U); break;
+    case 4: outer.length = 32 + random_.between(1U, 15U); break;
     case 5: outer.length = 0; break;
     default: outer.address = random_.pick(arena_.bad_addresses()).value();
   }

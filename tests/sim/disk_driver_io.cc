@@ -169,20 +169,25 @@ size_t DiskDriver::take_msix() {
   return count;
 }
 
-size_t DiskDriver::take_intx() {
+size_t DiskDriver::take_intx(bool at_once) {
   SimulatedLevel& line = *disk_.interrupts().level;
+  if (std::exchange(in_service_, false)) {
+    line.end_of_interrupt();
+    return 1;
+  }
   if (!line.raised() || !disk_.reachable()) return 0;
   const uint8_t isr = pci_.read_isr();
   note("disk {}: INTx, ISR {}", disk_.number(), isr);
   if ((isr & 1) != 0 && life_ == Life::Up) {
     for (Lane& lane : lanes_) handle_interrupt(lane);
   }
-  line.end_of_interrupt();
-  return 1;
+  // What comes before the end of interrupt is told again after it.
+  in_service_ = true;
+  return at_once ? take_intx(true) : 1;
 }
 
 void DiskDriver::take_interrupts() {
-  uses_msix() ? take_msix() : take_intx();
+  uses_msix() ? take_msix() : take_intx(random_.percent(50));
 }
 
 void DiskDriver::look() {

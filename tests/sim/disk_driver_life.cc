@@ -176,7 +176,8 @@ void DiskDriver::finish_reset() {
     if (lane.life != Life::Down) drop_lane(lane);
   }
   life_ = Life::Down;
-  tainted_ = must_fail_ = false;
+  tainted_ = must_fail_ = failed_ = false;
+  takes_chains_ = true;
   reset_turn_ = disk_.board().loop.turns();
 }
 
@@ -206,6 +207,7 @@ void DiskDriver::resume() {
   if (!quiet_.reached) return;
   note("disk {}: resume", disk_.number());
   quiet_.asked = quiet_.reached = quiet_.checked = false;
+  takes_chains_ = true;
   disk_.transport().resume();
 }
 

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <numeric>
 
+#include "tests/sim/kick_gap.h"
 #include "tests/sim/trace.h"
 
 namespace ringlet {
@@ -29,6 +30,8 @@ Lifetime::Lifetime(uint64_t seed, GuestArena& arena)
     disks_.back()->meddler().meanwhile = [this] { act_meanwhile(); };
     board_.doorbells.refuse |= disk.refuse_doorbells;
   }
+  in_kick_gap() = [this] { act_meanwhile(); };
+  board_.loop.before_submission = [this] { poll_meanwhile(); };
   board_.bridge.assign_bars();
   for (const auto& disk : disks_) {
     drivers_.push_back(std::make_unique<DiskDriver>(*disk, arena_, random_, clock_));
@@ -36,6 +39,7 @@ Lifetime::Lifetime(uint64_t seed, GuestArena& arena)
 }
 
 Lifetime::~Lifetime() {
+  in_kick_gap() = nullptr;
   board_.loop.drain();
 }
 
@@ -105,7 +109,15 @@ void Lifetime::act_meanwhile() {
   note("meanwhile:");
   DiskDriver& driver = *random_.pick(drivers_);
   act_on(driver, action);
+  // A cache mode counts at once for what is made available behind it.
+  if (action == CacheMode) act_on(driver, Submit);
   driver.poll_resets();
+}
+
+void Lifetime::poll_meanwhile() {
+  for (const auto& driver : drivers_) {
+    if (!settling_ && random_.percent(plan_.meanwhile_percent)) driver->poll_resets();
+  }
 }
 
 void Lifetime::hold() {

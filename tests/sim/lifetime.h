@@ -29,6 +29,7 @@ class Lifetime {
   void act();
   void act_on(DiskDriver& driver, SimAction action);
   void act_meanwhile();
+  void poll_meanwhile();
   void hold();
   void inject_fault();
   void turn();

@@ -11,7 +11,7 @@ unsigned draw_percent(SimRandom& random) {
 }
 
 DiskPlan draw_disk(SimRandom& random) {
-  constexpr std::array<uint16_t, 10> kQueueSizes{2, 4, 4, 8, 8, 16, 16, 32, 64, 128};
+  constexpr std::array<uint16_t, 9> kQueueSizes{4, 4, 8, 8, 16, 16, 32, 64, 128};
   constexpr std::array<uint16_t, 6> kQueues{1, 1, 1, 2, 2, 4};
   constexpr std::array<uint64_t, 4> kSectors{8, 24, 64, 160};
   constexpr std::array<uint32_t, 4> kAlignments{0, 0, 512, 4096};

@@ -65,12 +65,17 @@ class SimulatedLevel final : public LevelLine {
   int assert_fd() const noexcept override { return asserted_.fd(); }
   int resample_fd() const noexcept override { return resample_.fd(); }
   bool raised() const { return asserted_.pending(); }
+  /// Signals since the last call.
+  uint64_t take_signals() {
+    return asserted_.signals() - std::exchange(signals_seen_, asserted_.signals());
+  }
   void end_of_interrupt();
 
  private:
   SimulatedLoop& loop_;
   SimulatedEvent asserted_;
   SimulatedEvent resample_;
+  uint64_t signals_seen_ = 0;
 };
 
 /// What one device gets its interrupts from.

@@ -127,7 +127,6 @@ void Runner::read_mail() noexcept {
     attached_ = true;
     device_.attach(*this);
   }
-  deliver_config();
   Mailbox mail;
   {
     const std::scoped_lock lock(mail_mutex_);
@@ -138,6 +137,8 @@ void Runner::read_mail() noexcept {
   }
   if (mail.serve) serve_all();
   if (mail.activation) activate(*mail.activation);
+  // After a restore it is newer than the configuration that was saved.
+  deliver_config();
   for (size_t i = 0; i < lanes_.size(); ++i) {
     Lane& lane = *lanes_[i];
     if (mail.enables[i] && phase_ == Phase::Active && !lane.queue) {

@@ -234,6 +234,19 @@ TEST_CASE("a disk's cache mode is restored as the driver left it, without a noti
   CHECK(second.driver.take_interrupts(0) == 0);
 }
 
+TEST_CASE("a cache mode that the driver sets right after a restore is not undone by it") {
+  BlkMachine first;
+  first.start();
+  const PciTransportState state = quiesce_and_save(first);
+  BlkMachine second({.memory = &first.memory});
+  restore(second, state, first);
+  second.queues = std::move(first.queues);
+  // The loop has not turned yet.
+  second.driver.set_device_config(kWriteback, 1, 0);
+  CHECK(second.run({.type = VIRTIO_BLK_T_OUT, .data = pattern(512, 1)}) == VIRTIO_BLK_S_OK);
+  CHECK(second.disk().stable == second.disk().bytes);
+}
+
 TEST_CASE("what a host cannot give any more is an error of the restore") {
   FakeMachine first;
   first.start_now();

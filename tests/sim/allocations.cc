@@ -17,7 +17,7 @@ int64_t live_allocations() {
 
 }  // namespace ringlet
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#ifdef RINGLET_COUNT_ALLOCATIONS
 
 void* operator new(std::size_t size) {
   ++ringlet::live;

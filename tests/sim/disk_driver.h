@@ -16,6 +16,7 @@
 #include "tests/sim/guest_arena.h"
 #include "tests/sim/guest_ring.h"
 #include "tests/sim/simulated_disk.h"
+#include "virtio/pci_transport_state.h"
 
 namespace ringlet {
 
@@ -32,6 +33,9 @@ class DiskDriver {
   void poll_resets();
   void pause();
   void resume();
+  bool is_quiet() const { return quiet_.reached; }
+  /// The guest goes on in another machine, where `disk` is what was saved as `state`.
+  void move_to(SimulatedDisk& disk, const PciTransportState& state);
 
   // Requests and interrupts.
   void submit(unsigned most);
@@ -82,12 +86,13 @@ class DiskDriver {
   /// The Command register while nothing stands in the way.
   static constexpr uint16_t kCommand = PciCommand::kMemory | PciCommand::kBusMaster;
 
-  bool up() const { return life_ == Life::Up && disk_.reachable(); }
+  bool up() const { return life_ == Life::Up && disk_->reachable(); }
   Lane* pick_lane(Life life);
-  bool uses_msix() const { return disk_.plan().interrupts != InterruptStyle::Intx; }
+  bool uses_msix() const { return disk_->plan().interrupts != InterruptStyle::Intx; }
   uint16_t vector_for(const Lane& lane);
   bool is_polled(const Lane& lane) const;
   void note_vector(uint16_t vector);
+  void find_device();
   bool write_through() const { return !facts_.features.has(BlkFeature::Flush) || !writeback_; }
 
   bool refused_features();
@@ -127,13 +132,13 @@ class DiskDriver {
   void check_interrupts(std::vector<Signals>& expected, uint64_t failures);
   void check_chains();
 
-  SimulatedDisk& disk_;
+  SimulatedDisk* disk_;  // another one after a move
   GuestArena& arena_;
   SimRandom& random_;
   uint64_t& clock_;
   FakeInterrupts no_interrupts_;  // the driver below is used for registers only
   FakeDoorbells no_doorbells_;
-  PciDriver pci_;
+  std::optional<PciDriver> pci_;
   DiskFacts facts_;
   Life life_ = Life::Down;
   std::vector<Lane> lanes_;
@@ -152,10 +157,11 @@ class DiskDriver {
   bool must_fail_ = false;    // and due
   bool was_tainted_ = false;  // at some time in this turn
   uint64_t reset_turn_ = UINT64_MAX;
-  bool failed_ = false;       // and this is known
-  bool takes_chains_ = true;  // false: it was at rest at the end of the last turn
-  uint64_t chains_seen_ = 0;  // that it had taken by then
-  bool in_service_ = false;   // INTx: the handler has run, its end is not yet signalled
+  bool failed_ = false;            // and this is known
+  bool takes_chains_ = true;       // false: it was at rest at the end of the last turn
+  uint64_t chains_seen_ = 0;       // that it had taken by then
+  std::vector<uint16_t> resumed_;  // vectors that were pending at a move: signalled anew
+  bool in_service_ = false;        // INTx: the handler has run, its end is not yet signalled
 };
 
 }  // namespace ringlet

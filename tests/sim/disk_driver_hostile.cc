@@ -33,7 +33,7 @@ void DiskDriver::be_hostile() {
       done = true;
   }
   if (!done) return;
-  note("disk {}, queue {}: hostile act {}", disk_.number(), lane->number, act);
+  note("disk {}, queue {}: hostile act {}", disk_->number(), lane->number, act);
   taint();
   // A kick is due whatever the device thinks of it.
   [[maybe_unused]] const bool wants_kick = lane->ring->publish();

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <numeric>
+#include <utility>
 
 #include "tests/sim/kick_gap.h"
 #include "tests/sim/trace.h"
@@ -22,25 +23,31 @@ Lifetime::Lifetime(uint64_t seed, GuestArena& arena)
     : arena_(cleared(arena)),
       random_(seed),
       plan_(seed, random_),
-      weight_sum_(std::accumulate(plan_.weights.begin(), plan_.weights.end(), 0U)),
-      board_(plan_.loop, arena.memory()) {
-  for (const DiskPlan& disk : plan_.disks) {
-    disks_.push_back(
-        std::make_unique<SimulatedDisk>(board_, disk, static_cast<int>(disks_.size())));
-    disks_.back()->meddler().meanwhile = [this] { act_meanwhile(); };
-    board_.doorbells.refuse |= disk.refuse_doorbells;
-  }
+      weight_sum_(std::accumulate(plan_.weights.begin(), plan_.weights.end(), 0U)) {
   in_kick_gap() = [this] { act_meanwhile(); };
-  board_.loop.before_submission = [this] { poll_meanwhile(); };
-  board_.bridge.assign_bars();
+  power_on();
   for (const auto& disk : disks_) {
     drivers_.push_back(std::make_unique<DiskDriver>(*disk, arena_, random_, clock_));
   }
 }
 
+void Lifetime::power_on() {
+  SimulatedLoop::Options options = plan_.loop;
+  options.seed += moves_;
+  board_ = std::make_unique<SimulatedBoard>(options, arena_.memory());
+  board_->loop.before_submission = [this] { poll_meanwhile(); };
+  for (const DiskPlan& disk : plan_.disks) {
+    disks_.push_back(
+        std::make_unique<SimulatedDisk>(*board_, disk, static_cast<int>(disks_.size())));
+    disks_.back()->meddler().meanwhile = [this] { act_meanwhile(); };
+    board_->doorbells.refuse |= disk.refuse_doorbells;
+  }
+  board_->bridge.assign_bars();
+}
+
 Lifetime::~Lifetime() {
   in_kick_gap() = nullptr;
-  board_.loop.drain();
+  board_->loop.drain();
 }
 
 void Lifetime::run() {
@@ -82,9 +89,7 @@ void Lifetime::act_on(DiskDriver& driver, SimAction action) {
     case BusMaster: driver.change_bus_master(); break;
     case CacheMode: driver.change_cache_mode(); break;
     case Hold: hold(); break;
-    case Release:
-      for (size_t op = 0; op < kSimOps; ++op) board_.loop.release(static_cast<SimOp>(op));
-      break;
+    case Release: release_all(); break;
     case Fault: inject_fault(); break;
     case Hostile: driver.be_hostile(); break;
     case Poke: driver.poke(); break;
@@ -92,6 +97,7 @@ void Lifetime::act_on(DiskDriver& driver, SimAction action) {
     case PowerCut:
       for (const auto& disk : disks_) disk->check_stable();
       break;
+    case Move: move(); break;
     case Settle: settle(); break;
   }
 }
@@ -120,12 +126,16 @@ void Lifetime::poll_meanwhile() {
   }
 }
 
+void Lifetime::release_all() {
+  for (size_t op = 0; op < kSimOps; ++op) board_->loop.release(static_cast<SimOp>(op));
+}
+
 void Lifetime::hold() {
   constexpr std::array<SimOp, 5> kOps{SimOp::Read, SimOp::Write, SimOp::Flush, SimOp::Allocate,
                                       SimOp::Poll};
   const SimOp op = random_.pick(kOps);
   note("operations of kind {} wait", static_cast<unsigned>(op));
-  board_.loop.hold(op);
+  board_->loop.hold(op);
 }
 
 void Lifetime::inject_fault() {
@@ -135,24 +145,72 @@ void Lifetime::inject_fault() {
   const unsigned choice = random_.below(4U);
   note("a fault of kind {}", choice);
   switch (choice) {
-    case 0: board_.loop.fail_next(random_.pick(kTransfers), random_.pick(kAnyErrors)); break;
-    case 1: board_.loop.fail_next(SimOp::Allocate, random_.pick(kAllocateErrors)); break;
-    case 2: board_.loop.fail_next(SimOp::Flush, -EIO); break;
-    default: board_.loop.shorten_next(random_.pick(kTransfers), random_.below(700U)); break;
+    case 0: board_->loop.fail_next(random_.pick(kTransfers), random_.pick(kAnyErrors)); break;
+    case 1: board_->loop.fail_next(SimOp::Allocate, random_.pick(kAllocateErrors)); break;
+    case 2: board_->loop.fail_next(SimOp::Flush, -EIO); break;
+    default: board_->loop.shorten_next(random_.pick(kTransfers), random_.below(700U)); break;
   }
+}
+
+// Saving and restoring -------------------------------------------------------------------------
+
+// The vCPUs go on for a while; then they are stopped, and the devices come to rest.
+void Lifetime::come_to_a_pause() {
+  for (const auto& driver : drivers_) driver->pause();
+  for (unsigned left = random_.below(8U); left > 0; --left) {
+    turn();
+    random_.pick(drivers_)->submit(plan_.batch);
+  }
+  release_all();
+  settling_ = true;
+  const auto quiet = [](const auto& driver) { return driver->is_quiet(); };
+  unsigned rounds = 0;
+  do {
+    expect(rounds++ < kMaxRounds, "a pause that is never reached");
+    turn();
+  } while (!board_->loop.at_rest() || !std::ranges::all_of(drivers_, quiet));
+  for (const auto& driver : drivers_) driver->take_interrupts();
+}
+
+void Lifetime::move() {
+  // That a flush failed once is not part of the state: the new host opens the file anew.
+  if (std::ranges::any_of(disks_, [](const auto& disk) { return disk->flush_failed(); })) return;
+  come_to_a_pause();
+  if (std::ranges::any_of(disks_, [](const auto& disk) { return disk->flush_failed(); })) {
+    settling_ = false;
+    return;
+  }
+  note("the machine moves");
+  std::vector<PciTransportState> states;
+  for (const auto& disk : disks_) states.push_back(disk->transport().save());
+  const HostBridgeState bridge = board_->bridge.save();
+  turns_before_ = turns();
+  requests_before_ = requests();
+  ++moves_;
+  board_->loop.drain();
+  const std::unique_ptr<SimulatedBoard> old_board = std::move(board_);
+  const auto old_disks = std::exchange(disks_, {});
+  power_on();
+  for (size_t i = 0; i < disks_.size(); ++i) {
+    disks_[i]->take_over(*old_disks[i]);
+    disks_[i]->transport().restore(states[i]);
+    drivers_[i]->move_to(*disks_[i], states[i]);
+  }
+  board_->bridge.restore(bridge);
+  settling_ = false;
 }
 
 // What must hold -------------------------------------------------------------------------------
 
 void Lifetime::turn() {
-  Trace::current().set_turn(board_.loop.turns() + 1);
-  board_.loop.step();
-  for (const SimRecord& record : board_.loop.history()) {
+  Trace::current().set_turn(turns() + 1);
+  board_->loop.step();
+  for (const SimRecord& record : board_->loop.history()) {
     const auto owner =
         std::ranges::find_if(disks_, [&](const auto& disk) { return disk->owns(record.file); });
     if (owner != disks_.end()) (*owner)->asked_for(record);
   }
-  board_.loop.clear_history();
+  board_->loop.clear_history();
   for (const auto& driver : drivers_) driver->check_turn();
 }
 
@@ -160,12 +218,12 @@ void Lifetime::settle() {
   note("all comes to rest");
   settling_ = true;
   for (const auto& driver : drivers_) driver->clear_the_way();
-  for (size_t op = 0; op < kSimOps; ++op) board_.loop.release(static_cast<SimOp>(op));
+  release_all();
   unsigned rounds = 0;
   for (bool busy = true; busy; ++rounds) {
     expect(rounds < kMaxRounds, "the machine does not come to rest");
     turn();
-    busy = !board_.loop.at_rest();
+    busy = !board_->loop.at_rest();
     for (const auto& driver : drivers_) busy |= driver->carry_on();
   }
   for (const auto& driver : drivers_) driver->check_settled();
@@ -184,17 +242,17 @@ void Lifetime::shut_down() {
   for (const auto& disk : disks_) disk->check_file();
   expect(arena_.all_free(), "guest memory is still borrowed");
   arena_.check_free();
-  const size_t polls = board_.loop.in_flight(SimOp::Poll);
-  expect(board_.loop.in_flight() == polls, "{} operations are under way at the end",
-         board_.loop.in_flight() - polls);
+  const size_t polls = board_->loop.in_flight(SimOp::Poll);
+  expect(board_->loop.in_flight() == polls, "{} operations are under way at the end",
+         board_->loop.in_flight() - polls);
   size_t files = 0;
   for (const DiskPlan& disk : plan_.disks) files += 1 + 2UL * disk.queues + 1 + 2;
-  expect(board_.loop.files() <= files, "the loop has {} files, expected {} at most",
-         board_.loop.files(), files);
+  expect(board_->loop.files() <= files, "the loop has {} files, expected {} at most",
+         board_->loop.files(), files);
 }
 
 uint64_t Lifetime::requests() const {
-  uint64_t sum = 0;
+  uint64_t sum = requests_before_;
   for (const auto& disk : disks_) sum += disk->transport().runner().counters().chains;
   return sum;
 }

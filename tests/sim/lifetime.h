@@ -20,7 +20,7 @@ class Lifetime {
 
   /// Ends the process with a report when an invariant breaks.
   void run();
-  uint64_t turns() const { return board_.loop.turns(); }
+  uint64_t turns() const { return turns_before_ + board_->loop.turns(); }
   uint64_t requests() const;
 
  private:
@@ -33,6 +33,10 @@ class Lifetime {
   void hold();
   void inject_fault();
   void turn();
+  void power_on();
+  void release_all();
+  void move();
+  void come_to_a_pause();
   void settle();
   void shut_down();
 
@@ -40,9 +44,13 @@ class Lifetime {
   SimRandom random_;
   const SimPlan plan_;
   unsigned weight_sum_ = 0;
-  SimulatedBoard board_;
+  std::unique_ptr<SimulatedBoard> board_;
   uint64_t clock_ = 0;
-  bool settling_ = false;
+  bool settling_ = false;  // no vCPU acts by itself
+  // Of the machines before this one.
+  uint64_t moves_ = 0;
+  uint64_t turns_before_ = 0;
+  uint64_t requests_before_ = 0;
   std::vector<std::unique_ptr<SimulatedDisk>> disks_;
   std::vector<std::unique_ptr<DiskDriver>> drivers_;
 };

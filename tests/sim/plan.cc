@@ -70,6 +70,7 @@ SimPlan::SimPlan(uint64_t seed, SimRandom& random) {
   weigh(SimAction::Start, random.between(5U, 20U));
   // These take long, or spoil much.
   weigh(SimAction::BusMaster, random.percent(70) ? 0 : 2);
+  weigh(SimAction::Move, random.percent(70) ? 0 : 1);
   weigh(SimAction::Settle, random.below(3U));
   weigh(SimAction::Hostile, random.percent(60) ? 0 : random.between(1U, 4U));
   meanwhile_percent = draw_percent(random);

@@ -35,9 +35,10 @@ enum class SimAction : uint8_t {
   Poke,      ///< the driver writes registers that must not change
   Kick,      ///< a kick without reason, maybe through the configuration space
   PowerCut,  ///< what would be left on stable storage?
+  Move,      ///< the machine is saved, and another one carries on
   Settle,    ///< everything comes to rest: is something missing?
 };
-inline constexpr size_t kSimActions = 23;
+inline constexpr size_t kSimActions = 24;
 
 enum class InterruptStyle : uint8_t { PerQueue, Shared, Intx };
 

@@ -73,6 +73,17 @@ SimulatedDisk::SimulatedDisk(SimulatedBoard& board, const DiskPlan& plan, int nu
   interrupts_.msi_left = plan.msi_left;
 }
 
+void SimulatedDisk::take_over(SimulatedDisk& other) {
+  contents().bytes = std::move(other.contents().bytes);
+  contents().stable = std::move(other.contents().stable);
+  contents().unstable = std::move(other.contents().unstable);
+  for (SimFile::Unstable& range : contents().unstable) range.sequence = 0;  // before all to come
+  model_ = std::move(other.model_);
+  host_failures_ = other.host_failures_;
+  flush_failed_ = other.flush_failed_;
+  interrupts_.msi_left = UINT32_MAX;
+}
+
 size_t SimulatedDisk::in_flight() const {
   return board_.loop.in_flight(file_) + board_.loop.in_flight(buffered_);
 }

@@ -48,6 +48,9 @@ class SimulatedDisk {
   bool reachable() const { return board_.bridge.mapped_at(bdf_, 0).has_value(); }
   bool owns(IoFile file) const { return file == file_ || file == buffered_; }
 
+  /// Of another machine: the file and what is known of it. That one must not go on.
+  void take_over(SimulatedDisk& other);
+
   /// Operations of the host on its file.
   size_t in_flight() const;
   /// Failures of the host that may show as errors of requests.

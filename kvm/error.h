@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <utility>
 
 namespace ringlet {
 
@@ -12,7 +13,19 @@ namespace ringlet {
 /// line that names the culprit and what was expected. Caught once, in main or at the API's edge.
 class ConfigError : public std::runtime_error {
  public:
-  using std::runtime_error::runtime_error;
+  static constexpr size_t kMaxMessage = 1000;  ///< bytes
+
+  /// Messages quote users and files: what is longer is cut, control characters become '?'.
+  explicit ConfigError(std::string message) : std::runtime_error(one_line(std::move(message))) {}
+
+ private:
+  static std::string one_line(std::string message) {
+    if (message.size() > kMaxMessage) message.replace(kMaxMessage - 3, std::string::npos, "...");
+    for (char& c : message) {
+      if ((c >= '\0' && c < ' ') || c == '\x7f') c = '?';
+    }
+    return message;
+  }
 };
 
 /// The host cannot do what every machine needs, and the user can do something about it: no usable

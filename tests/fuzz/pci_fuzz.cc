@@ -1,4 +1,5 @@
-// Fuzzes PCI by call sequence: what a guest can do to configuration ports, ECAM and MSI-X tables.
+// Fuzzes PCI by call sequence: what a guest can do to configuration ports, ECAM, BARs and the
+// registers behind them. A model says which BARs are decoded.
 #include <array>
 #include <bit>
 #include <cassert>
@@ -63,6 +64,10 @@ class Function final : public PciFunction, public BusDevice {
     msix_.table_write(offset, data);
     (void)msix_.vector_fd(std::to_integer<uint16_t>(data[0]));
   }
+  void restore(const ConfigSpaceState& state) {
+    config().restore(state);
+    msix_.restore(msix_.save());
+  }
   const auto& mapped() const { return mapped_; }
 
  private:
@@ -76,23 +81,37 @@ struct Machine {
     bridge.assign_bars();
   }
 
-  /// Decoded BARs lie in a window and apart, and functions know where they are.
+  /// Where BARs are decoded follows from the registers, and functions know where they are.
   void check() const {
-    std::array<AddrRange, 6> ranges{};
+    std::array<AddrRange, 6> taken{};
     size_t count = 0;
     for (unsigned i = 0; i < functions.size(); ++i) {
-      assert(functions[i].config().read32(0) == 0x10421af4);
+      const ConfigSpace& config = functions[i].config();
+      assert(config.read32(0) == 0x10421af4);
       for (const unsigned bar : {0u, 2u}) {
+        const AddrRange range{config.bar_base(bar), config.bar(bar)->size};
+        assert(range.base % range.size == 0);
+        bool decoded =
+            config.command().memory() && (kLayout.window32.contains(range.base, range.size) ||
+                                          kLayout.window64.contains(range.base, range.size));
+        for (size_t other = 0; other < count; ++other) decoded &= !range.overlaps(taken[other]);
         const auto base = bridge.mapped_at({0, i + 1, 0}, bar);
+        assert(base.has_value() == decoded && (!base || base->value() == range.base));
         assert(base == functions[i].mapped()[bar]);
-        if (!base) continue;
-        const AddrRange range{base->value(), functions[i].config().bar(bar)->size};
-        assert(kLayout.window32.contains(range.base, range.size) ||
-               kLayout.window64.contains(range.base, range.size));
-        for (size_t other = 0; other < count; ++other) assert(!range.overlaps(ranges[other]));
-        ranges[count++] = range;
+        if (decoded) taken[count++] = range;
       }
     }
+  }
+
+  /// Everything is saved and restored, with a byte of each function changed.
+  void restore(uint8_t at, uint64_t value) {
+    const HostBridgeState state = bridge.save();
+    for (Function& function : functions) {
+      ConfigSpaceState config = function.config().save();
+      config.bytes[at] = static_cast<uint8_t>(value);
+      function.restore(config);
+    }
+    bridge.restore(state);
   }
 
   Buses buses;
@@ -109,6 +128,17 @@ struct Step {
   uint64_t value;
 };
 
+/// Puts a BAR near a window's edge, where the others may be.
+void move(Machine& machine, const Step& step) {
+  const AddrRange& window = (step.kind & 8) != 0 ? kLayout.window32 : kLayout.window64;
+  const uint64_t edge = (step.kind & 16) != 0 ? window.base : window.base + window.size;
+  const uint64_t base = edge + (step.value % 16 - 8) * ((step.kind & 32) != 0 ? 0x100000 : 0x1000);
+  const uint64_t function = kLayout.ecam.base + (1 + step.at % 3) * 0x8000;
+  const uint64_t bar = function + ((step.kind & 64) != 0 ? kConfigBar0 : kConfigBar0 + 8);
+  const auto bytes = std::bit_cast<std::array<std::byte, 8>>(base);
+  machine.buses.mmio.write(bar, std::span(bytes).first((step.kind & 64) != 0 ? 8 : 4));
+}
+
 void run(Machine& machine, const Step& step) {
   const auto bytes = std::bit_cast<std::array<std::byte, 8>>(step.value);
   const std::span data = std::span(bytes).first(size_t{1} << (step.width & 3));
@@ -118,14 +148,19 @@ void run(Machine& machine, const Step& step) {
     bus.write(at, data);
     bus.read(at, result);
   };
-  switch (step.kind & 3) {
-    case 0: return access(machine.buses.port, HostBridge::kConfigPorts.base + step.at % 8);
-    case 1:  // the registers of slots 0 to 7
+  Function& function = machine.functions[step.at % 3];
+  switch (step.kind % 8) {
+    case 0:
+    case 1: return access(machine.buses.port, HostBridge::kConfigPorts.base + step.at % 8);
+    case 2:
+    case 3:  // the registers of slots 0 to 7
       return access(machine.buses.mmio,
                     kLayout.ecam.base + (step.at >> 13) * 0x8000 + step.at % 256);
-    case 2: return access(machine.buses.mmio, kLayout.ecam.base + step.at * 16u);
+    case 4: return access(machine.buses.mmio, kLayout.ecam.base + step.at * 16u);
+    case 5: return move(machine, step);
+    case 6: return machine.restore(static_cast<uint8_t>(step.at), step.value);
     default:
-      const auto& base = machine.functions[step.at % 3].mapped()[0];
+      const auto& base = function.mapped()[0];
       return base ? access(machine.buses.mmio, base->value() + step.at / 3 % 0xff8) : void();
   }
 }
@@ -136,6 +171,7 @@ void run(Machine& machine, const Step& step) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* input, size_t size) {
   ringlet::Machine machine;
   std::span rest(input, size);
+  machine.check();
   while (rest.size() >= 12) {
     ringlet::Step step{.kind = rest[0], .width = rest[1], .at = 0, .value = 0};
     std::memcpy(&step.at, &rest[2], sizeof step.at);

@@ -3,6 +3,8 @@
 //
 // The device must write nowhere but into the used ring and the buffers it was given, give each
 // chain back with a length that fits, and answer every reset.
+#include <linux/virtio_blk.h>
+
 #include <array>
 #include <bit>
 #include <cassert>
@@ -109,8 +111,8 @@ class BlkRun {
     switch (input_.below(14)) {
       case 0: return shadow_.write(GuestAddr(input_.take<uint16_t>() & 0x7fffU), input_.bytes(4));
       case 1:
-      case 2:
-      case 3: return write_descriptor();
+      case 2: return write_descriptor();
+      case 3: return request();
       case 4:
       case 5: return write_header();
       case 6:
@@ -195,6 +197,36 @@ class BlkRun {
     write_value(place % 64U * sizeof(descriptor), descriptor);
   }
 
+  /// One that is as it should be: header, sectors or ranges, status.
+  void request() {
+    constexpr std::array<uint8_t, 6> kTypes{VIRTIO_BLK_T_IN,      VIRTIO_BLK_T_OUT,
+                                            VIRTIO_BLK_T_FLUSH,   VIRTIO_BLK_T_GET_ID,
+                                            VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES};
+    const uint8_t type = input_.pick(kTypes);
+    const uint8_t shape = input_.take<uint8_t>();
+    const auto first = static_cast<uint16_t>(shape % (config_.size / 4) * 4);
+    const bool device_writes = type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_GET_ID;
+    BlkRequestHeader header;
+    header.type = type;
+    header.sector = input_.take<uint8_t>() % 32;
+    write_value(kHeaders + 0x400 + first * 16U, header);
+    uint32_t length = 512U * (1 + shape / 64U);
+    if (type == VIRTIO_BLK_T_GET_ID) length = 20;
+    if (type >= VIRTIO_BLK_T_DISCARD) length = 16U * (1 + shape / 64U);
+    write_descriptor(first, kHeaders + 0x400 + first * 16U, 16, ring::kDescNext);
+    write_descriptor(first + 1, 0x4000 + first * 128U, length,
+                     ring::kDescNext | (device_writes ? ring::kDescWrite : 0));
+    write_descriptor(first + 2, kHeaders + 0x800 + first, 1, ring::kDescWrite);
+    offer(first);
+  }
+  void write_descriptor(unsigned index, uint64_t at, uint32_t length, int flags) {
+    const ring::Descriptor descriptor{.address = at,
+                                      .length = length,
+                                      .flags = static_cast<uint16_t>(flags),
+                                      .next = static_cast<uint16_t>(index + 1)};
+    write_value(index * sizeof(descriptor), descriptor);
+  }
+
   void write_header() {
     const uint8_t type = input_.take<uint8_t>();
     BlkRequestHeader header;
@@ -215,12 +247,14 @@ class BlkRun {
 
   void make_available() {
     const uint8_t head = input_.take<uint8_t>();
-    const uint64_t area = config_.driver_area.value();
-    write_value(area + ring::kEntries + 2UL * (avail_ % config_.size), le16(head % 64));
-    ++avail_;
     if (head == 0xff) avail_ = static_cast<uint16_t>(avail_ + input_.take<uint8_t>());
-    write_value(area + ring::kIndex, le16(avail_));
-    if ((head & 0x40) == 0) machine_.driver.kick(QueueIndex(0));
+    offer(head % 64);
+  }
+  void offer(uint16_t head) {
+    const uint64_t area = config_.driver_area.value();
+    write_value(area + ring::kEntries + 2UL * (avail_ % config_.size), le16(head));
+    write_value(area + ring::kIndex, le16(++avail_));
+    if (input_.flag()) machine_.driver.kick(QueueIndex(0));
   }
 
   void turn() {

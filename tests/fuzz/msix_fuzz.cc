@@ -121,7 +121,20 @@ struct Model {
 
 class MsixRun {
  public:
-  explicit MsixRun(FuzzInput& input) : input_(input) {}
+  /// As a driver leaves it: from here on, one step is enough to make a difference.
+  explicit MsixRun(FuzzInput& input) : input_(input) {
+    constexpr std::array<std::byte, 2> kEnable{std::byte{0}, std::byte{0x80}};
+    machine_->config.write(0x42, kEnable);
+    machine_->config.set_command({PciCommand::kBusMaster});
+    msix().command_changed();
+    model_.enabled = model_.master = true;
+    constexpr std::array<std::byte, 4> kUnmasked{};
+    for (uint16_t i = 0; i < kVectors; ++i) {
+      model_.vectors[i].fd = msix().vector_fd(i).value();
+      msix().table_write(i * 16U + 12, kUnmasked);
+      model_.write_table(i * 16U + 12, kUnmasked);
+    }
+  }
 
   void run() {
     while (!input_.empty()) {

@@ -1,7 +1,7 @@
 // Fuzzes a split virtqueue by itself: rings and tables of any content, changed at any moment, and
 // a device that pops, reads, writes, completes and abandons in any order.
 //
-// A model knows where the device stands and which bytes it may write.
+// A model reads the same rings, and knows where the device stands and which bytes it may write.
 #include <algorithm>
 #include <array>
 #include <cassert>
@@ -23,6 +23,7 @@ constexpr std::array<AddrRange, 2> kRegions{{{0, 0x2000}, {0x3000, 0x1000}}};
 
 struct OpenChain {
   Chain chain;
+  uint16_t head;
   uint64_t writable;  // bytes, when it was popped
 };
 
@@ -37,7 +38,8 @@ class QueueRun {
                .device_area = GuestAddr(input.take<uint16_t>() & 0x3ffcU)};
     Features features;
     if (input.flag()) features = features | Feature::EventIdx;
-    if (input.flag()) features = features | Feature::IndirectDesc;
+    indirect_ = input.flag();
+    if (indirect_) features = features | Feature::IndirectDesc;
     start_ = static_cast<uint16_t>(input.flag() ? 0xfff0 : 0);
     std::string_view why;
     queue_ = Queue::create(memory, QueueIndex(0), config_, features, {start_, start_}, why);
@@ -57,8 +59,8 @@ class QueueRun {
   void step() {
     switch (input_.below(12)) {
       case 0: return shadow_.write(GuestAddr(input_.take<uint16_t>() & 0x3fffU), input_.bytes(4));
-      case 1:
-      case 2: return write_descriptor();
+      case 1: return write_descriptor();
+      case 2: return link();
       case 3: return make_available();
       case 4:
       case 5: return pop();
@@ -94,6 +96,23 @@ class QueueRun {
     write_value(table + place % 64U * sizeof(descriptor), descriptor);
   }
 
+  /// Some descriptors that are in order, one behind the other, from `first` on.
+  void link() {
+    const uint8_t shape = input_.take<uint8_t>();
+    const uint16_t first = shape % 32;
+    const uint16_t count = shape / 32;
+    const uint16_t reads = input_.take<uint8_t>() % 8;
+    for (uint16_t i = 0; i <= count; ++i) {
+      ring::Descriptor descriptor;
+      descriptor.address = 0x1000U + (first + i) * 0x40U;
+      descriptor.length = 0x10U + i * 0x10U;
+      descriptor.flags = static_cast<uint16_t>((i < count ? ring::kDescNext : 0) |
+                                               (i < reads ? 0 : ring::kDescWrite));
+      descriptor.next = static_cast<uint16_t>(first + i + 1);
+      write_value(config_.descriptors.value() + (first + i) * sizeof(descriptor), descriptor);
+    }
+  }
+
   void make_available() {
     const uint8_t head = input_.take<uint8_t>();
     const uint8_t moves = input_.take<uint8_t>();
@@ -107,28 +126,81 @@ class QueueRun {
   void pop() {
     const bool was_broken = !queue_->broken().empty();
     const uint16_t before = queue_->position().next_avail;
+    const GuestAddr entry(config_.driver_area.value() + ring::kEntries +
+                          before % config_.size * 2U);
+    const uint16_t head = memory_.read<le16>(entry).value();
+    const std::optional<Parts> expected = was_broken ? std::nullopt : next_chain(before, head);
     auto chain = queue_->pop();
-    assert(!(was_broken && chain));
+    assert(chain.has_value() == expected.has_value());
     assert(queue_->position().next_avail == static_cast<uint16_t>(before + (chain ? 1 : 0)));
     if (!chain) return;
     assert(chain->slot() < config_.size);
-    for (const OpenChain& other : open_) assert(other.chain.slot() != chain->slot());
-    assert(chain->readable().size() + chain->writable().size() <= config_.size);
-    for (const iovec& part : chain->readable()) assert(inside(part));
+    for (const OpenChain& other : open_) {
+      assert(other.chain.slot() != chain->slot() && other.head != head);
+    }
+    assert(std::ranges::equal(chain->readable(), expected->reads, is_same));
+    assert(std::ranges::equal(chain->writable(), expected->writes, is_same));
     for (const iovec& part : chain->writable()) {
-      assert(inside(part));
       shadow_.grant({static_cast<const std::byte*>(part.iov_base), part.iov_len});
     }
     const uint64_t writable = chain->writable_bytes();
     assert(chain->readable_bytes() + writable <= UINT32_MAX);
-    open_.push_back({.chain = std::move(*chain), .writable = writable});
+    open_.push_back({.chain = std::move(*chain), .head = head, .writable = writable});
     assert(queue_->in_flight() == open_.size() && open_.size() <= config_.size);
   }
 
-  bool inside(const iovec& part) const {
-    const auto* const bytes = static_cast<const std::byte*>(part.iov_base);
-    return part.iov_len > 0 && memory_.contains_host(bytes) &&
-           memory_.contains_host(bytes + part.iov_len - 1);
+  using Bytes = std::span<const std::byte>;
+  struct Parts {
+    std::vector<Bytes> reads;
+    std::vector<Bytes> writes;
+    uint64_t total = 0;
+  };
+  static bool is_same(const iovec& part, const Bytes& bytes) {
+    return part.iov_base == bytes.data() && part.iov_len == bytes.size();
+  }
+
+  /// What pop() has to find (virtio 1.3, 2.7).
+  std::optional<Parts> next_chain(uint16_t position, uint16_t head) const {
+    const GuestAddr index(config_.driver_area.value() + ring::kIndex);
+    const auto ready = static_cast<uint16_t>(memory_.read<le16>(index).value() - position);
+    if (ready == 0 || ready > config_.size || head >= config_.size) return std::nullopt;
+    for (const OpenChain& other : open_) {
+      if (other.head == head) return std::nullopt;
+    }
+    Parts parts;
+    uint64_t at = config_.descriptors.value() + head * 16U;
+    uint64_t table = config_.descriptors.value();
+    size_t length = config_.size;
+    bool entered = false;
+    for (size_t count = 0; count < config_.size;) {
+      const auto descriptor = memory_.read<ring::Descriptor>(GuestAddr(at)).value();
+      if ((descriptor.flags & ring::kDescIndirect) != 0) {
+        length = descriptor.length / 16;
+        if (!indirect_ || std::exchange(entered, true)) return std::nullopt;
+        if ((descriptor.flags & ring::kDescNext) != 0) return std::nullopt;
+        if (length == 0 || length > config_.size || descriptor.length % 16 != 0)
+          return std::nullopt;
+        if (!memory_.slice(GuestAddr(descriptor.address), length * 16)) return std::nullopt;
+        at = table = descriptor.address;
+        continue;
+      }
+      ++count;
+      if (!add(descriptor, parts)) return std::nullopt;
+      if ((descriptor.flags & ring::kDescNext) == 0) return parts;
+      if (descriptor.next >= length) return std::nullopt;
+      at = table + descriptor.next * 16U;
+    }
+    return std::nullopt;
+  }
+  bool add(const ring::Descriptor& descriptor, Parts& parts) const {
+    const bool writes = (descriptor.flags & ring::kDescWrite) != 0;
+    if (!writes && !parts.writes.empty()) return false;
+    if (descriptor.length == 0) return true;
+    const auto bytes = memory_.slice(GuestAddr(descriptor.address), descriptor.length);
+    parts.total += descriptor.length;
+    if (!bytes || parts.total > UINT32_MAX) return false;
+    (writes ? parts.writes : parts.reads).emplace_back(*bytes);
+    return true;
   }
 
   OpenChain take_open() {
@@ -167,7 +239,7 @@ class QueueRun {
     ++completed_;
     const GuestAddr entry(config_.device_area.value() + ring::kEntries + at * 8);
     const auto element = memory_.read<ring::UsedElement>(entry).value();
-    assert(element.head < config_.size);
+    assert(element.head == taken.head);
     assert(element.length == written);
   }
 
@@ -189,6 +261,7 @@ class QueueRun {
   uint16_t start_ = 0;
   std::unique_ptr<Queue> queue_;
   std::vector<OpenChain> open_;
+  bool indirect_ = false;
   uint16_t avail_ = 0;
   uint16_t completed_ = 0;
   uint16_t published_ = 0;

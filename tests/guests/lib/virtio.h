@@ -92,6 +92,8 @@ class VirtioPci {
   const pci::Function& function() const { return function_; }
   uint32_t common_bar() const { return common_bar_; }
   uint64_t common_address() const { return common_; }
+  uint64_t notify_address() const { return notify_; }
+  uint64_t config_address() const { return device_config_; }
 
   template <typename T>
   T get(CommonRegister<T> reg) const {

@@ -36,8 +36,9 @@ struct CpuidChange {
 };
 
 /// Parses "FEATURE=on|off" ("avx512f=off", names as in /proc/cpuinfo) or
-/// "LEAF,SUBLEAF,REGISTER,BIT=on|off" ("0x7,0,ebx,16=off"). Throws ConfigError.
-CpuidChange parse_cpuid_change(std::string_view text);
+/// "LEAF,SUBLEAF,REGISTER,BIT=on|off" ("0x7,0,ebx,16=off"). Throws ConfigError, which starts with
+/// `where`: how the user names the place of the text.
+CpuidChange parse_cpuid_change(std::string_view text, std::string_view where = "cpuid");
 
 /// The change as the user would write it.
 std::string to_string(const CpuidChange& change);

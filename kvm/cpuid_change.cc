@@ -100,9 +100,17 @@ constexpr std::array kFeatures{
 
 constexpr std::array<std::string_view, 4> kRegisterNames{"eax", "ebx", "ecx", "edx"};
 
-[[noreturn]] void reject(std::string_view text, std::string_view why) {
-  throw ConfigError(fmt::format(
-      "cpuid \"{}\": {}; expected FEATURE=on|off or LEAF,SUBLEAF,REGISTER,BIT=on|off", text, why));
+/// What the user wrote, and where.
+struct Source {
+  std::string_view where;
+  std::string_view text;
+};
+
+[[noreturn]] void reject(const Source& source, std::string_view why) {
+  constexpr size_t kMaxShown = 80;
+  throw ConfigError(
+      fmt::format("{}: {}, got \"{}\"; expected FEATURE=on|off or LEAF,SUBLEAF,REGISTER,BIT=on|off",
+                  source.where, why, source.text.substr(0, kMaxShown)));
 }
 
 std::optional<uint32_t> parse_number(std::string_view text) {
@@ -115,11 +123,11 @@ std::optional<uint32_t> parse_number(std::string_view text) {
   return value;
 }
 
-CpuidBit parse_bit(std::string_view text, std::string_view place) {
+CpuidBit parse_bit(const Source& source, std::string_view place) {
   std::array<std::string_view, 4> parts;
   for (size_t i = 0; i < parts.size(); ++i) {
     const size_t comma = i + 1 < parts.size() ? place.find(',') : place.size();
-    if (comma == std::string_view::npos) reject(text, "four fields wanted before \"=\"");
+    if (comma == std::string_view::npos) reject(source, "four fields wanted before \"=\"");
     parts[i] = place.substr(0, comma);
     place.remove_prefix(std::min(place.size(), comma + 1));
   }
@@ -127,9 +135,9 @@ CpuidBit parse_bit(std::string_view text, std::string_view place) {
   const auto subleaf = parse_number(parts[1]);
   const auto reg = std::ranges::find(kRegisterNames, parts[2]);
   const auto bit = parse_number(parts[3]);
-  if (!leaf || !subleaf) reject(text, "the leaf or subleaf is not a number");
-  if (reg == kRegisterNames.end()) reject(text, "the register is not eax, ebx, ecx or edx");
-  if (!bit || *bit > 31) reject(text, "the bit is not 0 to 31");
+  if (!leaf || !subleaf) reject(source, "the leaf or subleaf is not a number");
+  if (reg == kRegisterNames.end()) reject(source, "the register is not eax, ebx, ecx or edx");
+  if (!bit || *bit > 31) reject(source, "the bit is not 0 to 31");
   return {.leaf = *leaf,
           .subleaf = *subleaf,
           .reg = static_cast<CpuidRegister>(reg - kRegisterNames.begin()),
@@ -138,18 +146,19 @@ CpuidBit parse_bit(std::string_view text, std::string_view place) {
 
 }  // namespace
 
-CpuidChange parse_cpuid_change(std::string_view text) {
+CpuidChange parse_cpuid_change(std::string_view text, std::string_view where) {
+  const Source source{where, text};
   const size_t equals = text.rfind('=');
-  if (equals == std::string_view::npos) reject(text, "no \"=on\" or \"=off\"");
+  if (equals == std::string_view::npos) reject(source, "no \"=on\" or \"=off\"");
   const std::string_view place = text.substr(0, equals);
   const std::string_view state = text.substr(equals + 1);
-  if (state != "on" && state != "off") reject(text, "neither \"on\" nor \"off\"");
+  if (state != "on" && state != "off") reject(source, "neither \"on\" nor \"off\"");
   const bool on = state == "on";
   if (place.find(',') != std::string_view::npos) {
-    return {.bit = parse_bit(text, place), .on = on, .named = false};
+    return {.bit = parse_bit(source, place), .on = on, .named = false};
   }
   const auto feature = std::ranges::find(kFeatures, place, &Feature::name);
-  if (feature == kFeatures.end()) reject(text, "no feature is known by that name");
+  if (feature == kFeatures.end()) reject(source, "no feature is known by that name");
   return {.bit = feature->bit, .on = on, .named = true};
 }
 

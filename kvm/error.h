@@ -35,6 +35,11 @@ class HostError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// True for an errno of open() that tells of the host's limits, not of the file.
+constexpr bool is_shortage(int error) {
+  return error == EMFILE || error == ENFILE || error == ENOMEM;
+}
+
 /// Throws std::system_error built from `errno`; `what` names the call and its object.
 [[noreturn]] inline void throw_errno(const std::string& what) {
   throw std::system_error(errno, std::generic_category(), what);

@@ -205,8 +205,8 @@ void log_setup(LogLevel level, const std::string& path) {
     constexpr int kFlags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
     file.reset(::open(path.c_str(), kFlags, 0600));
     if (!file) {
-      throw ConfigError(
-          fmt::format("log-file: \"{}\" cannot be opened: {}", path, std::strerror(errno)));
+      throw ConfigError(fmt::format("log-file '{}': cannot be opened for writing: {}", path,
+                                    std::strerror(errno)));
     }
   }
   the_log().sink->wait_until_written(kSwitchPatienceMs);

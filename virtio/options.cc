@@ -122,6 +122,16 @@ std::string print_typed(const OptionValue& value) {
   return "nothing";
 }
 
+std::string shown_between(char quote, std::string_view text, size_t max) {
+  std::string shown(1, quote);
+  for (const char c : text.substr(0, max)) {
+    const auto byte = static_cast<unsigned char>(c);
+    shown += byte < 0x20 || byte == 0x7f ? '?' : c;
+  }
+  shown += quote;
+  return shown + (text.size() > max ? "..." : "");
+}
+
 /// How many single-character edits lead from `a` to `b`.
 size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<size_t> row(b.size() + 1);
@@ -200,19 +210,20 @@ std::string option_expected(const OptionSpec& spec) {
 
 std::string in_quotes(std::string_view text) {
   constexpr size_t kMaxShown = 80;
-  std::string shown = "\"";
-  for (const char c : text.substr(0, kMaxShown)) {
-    const auto byte = static_cast<unsigned char>(c);
-    shown += byte < 0x20 || byte == 0x7f ? '?' : c;
-  }
-  return shown + (text.size() > kMaxShown ? "\"..." : "\"");
+  return shown_between('"', text, kMaxShown);
+}
+
+std::string file_label(std::string_view role, std::string_view path) {
+  constexpr size_t kMaxShown = 255;
+  return fmt::format("{} {}", role, shown_between('\'', path, kMaxShown));
 }
 
 std::string did_you_mean(std::string_view name, std::span<const std::string_view> candidates) {
+  name = name.substr(0, 64);
   std::string_view best;
   size_t best_distance = std::max<size_t>(1, name.size() / 3) + 1;
   for (const auto candidate : candidates) {
-    const size_t distance = edit_distance(name.substr(0, 64), candidate);
+    const size_t distance = edit_distance(name, candidate);
     if (distance >= best_distance) continue;
     best = candidate;
     best_distance = distance;

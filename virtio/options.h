@@ -174,6 +174,10 @@ std::string option_placeholder(const OptionSpec& spec);
 /// `text` in double quotes for a message: shortened, unprintable bytes replaced.
 std::string in_quotes(std::string_view text);
 
+/// A file of the machine for a message, by what it is for: `disk 'root.img'`; shortened and cleaned
+/// as in_quotes() does.
+std::string file_label(std::string_view role, std::string_view path);
+
 /// `; did you mean "..."?` with the candidate that is spelled most like `name`, or nothing.
 std::string did_you_mean(std::string_view name, std::span<const std::string_view> candidates);
 

@@ -57,16 +57,20 @@ CLI::Option* add_text(CLI::App& app, const std::string& name, const std::string&
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 
+/// A const text, since CLI11 takes any other argument for a variable to set.
+void add_flag(CLI::App& app, const std::string& name, const std::string& doc) {
+  app.add_flag(name, doc);
+}
+
 void add_run_options(CLI::App& run) {
   add_text(run, kConfigOption, "machine as JSON; other options replace its values or add devices",
            "FILE");
-  const std::string dry_run_doc = "check everything, print the machine as JSON, and end";
-  run.add_flag(kDryRunOption, dry_run_doc)->disable_flag_override();
+  add_flag(run, kDryRunOption, "check everything, print the machine as JSON, and end");
   const MachineConfig defaults;
   for (const auto& row : kMachineOptions) {
     const auto text = help_text(row.spec, row.get(defaults));
     if (row.spec.kind == OptionKind::Flag) {
-      run.add_flag(flag_name(row.spec.name), text);
+      add_flag(run, flag_name(row.spec.name), text);
     } else {
       add_text(run, flag_name(row.spec.name), text, option_placeholder(row.spec));
     }
@@ -104,6 +108,36 @@ class GivenOptions {
   std::vector<CLI::Option*> order_;
 };
 
+/// A flag of the program itself, which is there or not: CLI11 says "true" when it stands alone.
+bool is_given(const CLI::App& command, const std::string& flag) {
+  const auto& results = command.get_option(flag)->results();
+  for (const auto& text : results) {
+    if (text == "true") continue;
+    throw ConfigError(fmt::format("{}: expected no value, got {}", flag, in_quotes(text)));
+  }
+  return !results.empty();
+}
+
+/// CLI11's only complaint about what we ask of it, in our words.
+[[noreturn]] void refuse_missing_value(const CLI::App& run, const std::string& message) {
+  const auto name = message.substr(0, message.find(':'));
+  const auto* option = run.get_option_no_throw(name);
+  throw ConfigError(option == nullptr ? message
+                                      : fmt::format("{}: expected {} {}, got nothing", name, name,
+                                                    option->get_type_name()));
+}
+
+/// CLI11 takes whatever follows for an option's value, the next option too.
+void refuse_options_as_values(const CLI::App& run) {
+  for (const auto* option : run.parse_order()) {
+    for (const auto& text : option->results()) {
+      if (!text.starts_with("--") || run.get_option_no_throw(text) == nullptr) continue;
+      throw ConfigError(fmt::format("{}: expected {} {}, got {}", option->get_name(),
+                                    option->get_name(), option->get_type_name(), in_quotes(text)));
+    }
+  }
+}
+
 /// Does nothing for options that are not the machine's: --config, --dry-run.
 void set_machine_option(MachineConfig& machine, const std::string& name, const std::string& text) {
   for (const auto& row : kMachineOptions) {
@@ -132,7 +166,7 @@ MachineConfig machine_from_options(const GivenOptions& given) {
   std::set<std::string> seen;
   given.for_each([&](const std::string& name, const std::string& text) {
     if (name == kCpuidOption) {
-      machine.cpuid.push_back(parse_cpuid_change(text));
+      machine.cpuid.push_back(parse_cpuid_change(text, name));
     } else if (!add_device(machine, name, text)) {
       if (!seen.insert(name).second) throw ConfigError(name + ": given twice");
       set_machine_option(machine, name, text);
@@ -202,6 +236,7 @@ CommandLine parse_command_line(std::span<const char* const> args) {
   app.set_version_flag("--version", std::string("ringlet " RINGLET_VERSION));
   app.footer("`ringlet COMMAND --help` tells more.");
   app.allow_extras();
+  app.require_subcommand(0, 1);
   auto& run = *app.add_subcommand("run", "run a virtual machine");
   run.allow_extras();
   run.footer(footer());
@@ -209,12 +244,11 @@ CommandLine parse_command_line(std::span<const char* const> args) {
   auto& devices = *app.add_subcommand("devices", "list the types of device and their options");
   std::string device_type;
   devices.add_option("type", device_type, "only this type")->type_name("TYPE");
-  bool markdown = false;
-  devices.add_flag("--markdown", markdown, "print the reference of all options, in Markdown");
+  add_flag(devices, "--markdown", "print the reference of all options, in Markdown");
   devices.allow_extras();
   auto& check = *app.add_subcommand("check", "tell whether and how well this host can run VMs");
   CommandLine result;
-  check.add_flag("--json", result.json, "print JSON");
+  add_flag(check, "--json", "print JSON");
   check.allow_extras();
 
   std::vector<std::string> reversed(args.rbegin(), args.rend());
@@ -226,18 +260,23 @@ CommandLine parse_command_line(std::span<const char* const> args) {
   } catch (const CLI::CallForVersion& version) {
     result.text = std::string(version.what()) + "\n";
     return result;
+  } catch (const CLI::ArgumentMismatch& error) {
+    refuse_missing_value(run, error.what());
   } catch (const CLI::ParseError& error) {
     throw ConfigError(error.what());
   }
+  refuse_options_as_values(run);
   refuse_extras(app);
   for (const auto* command : app.get_subcommands()) refuse_extras(*command);
   if (run.parsed()) {
-    result.command = run.count(kDryRunOption) != 0 ? Command::DryRun : Command::Run;
+    result.command = is_given(run, kDryRunOption) ? Command::DryRun : Command::Run;
     result.machine = machine_from_options(GivenOptions(run));
   } else if (devices.parsed()) {
-    result.text = markdown ? reference_as_markdown() : describe_devices(device_type);
+    result.text =
+        is_given(devices, "--markdown") ? reference_as_markdown() : describe_devices(device_type);
   } else if (check.parsed()) {
     result.command = Command::Check;
+    result.json = is_given(check, "--json");
   } else {
     throw ConfigError("expected a command: run, devices or check (see ringlet --help)");
   }

@@ -13,6 +13,9 @@
 
 #include "kvm/error.h"
 #include "vmm/boot/command_line.h"
+#include "vmm/boot/loader.h"
+#include "vmm/boot_config.h"
+#include "vmm/disk_file.h"
 #include "vmm/layout.h"
 
 namespace ringlet {
@@ -20,7 +23,6 @@ namespace {
 
 constexpr uint64_t kPageSize = 4 * kKiB;
 constexpr uint64_t kHugePageSize = 2 * kMiB;
-constexpr uint64_t kSectorSize = 512;
 
 /// Ports of the machine and of KVM's devices (PIC, PIT, speaker, edge/level control), which the
 /// debug devices must leave alone.
@@ -44,19 +46,21 @@ void check_debug_port(std::string_view name, AddrRange ports) {
 
 void check_debug_ports(const MachineConfig& config) {
   constexpr uint64_t kExitPorts = 4;
-  if (config.debug_exit) check_debug_port("debug-exit", {*config.debug_exit, kExitPorts});
-  if (config.debug_console) check_debug_port("debug-console", {*config.debug_console, 1});
+  if (config.debug_exit) check_debug_port("--debug-exit", {*config.debug_exit, kExitPorts});
+  if (config.debug_console) check_debug_port("--debug-console", {*config.debug_console, 1});
   if (config.debug_exit && config.debug_console &&
       overlap({*config.debug_exit, kExitPorts}, {*config.debug_console, 1})) {
-    throw ConfigError("debug-console: expected a port outside of debug-exit's four");
+    throw ConfigError(
+        fmt::format("--debug-console: expected a port outside of --debug-exit's four, got {:#x}",
+                    *config.debug_console));
   }
 }
 
 void check_memory(const MachineConfig& config) {
   const uint64_t unit = config.huge_pages ? kHugePageSize : kPageSize;
   if (config.memory % unit == 0) return;
-  throw ConfigError(fmt::format("memory: expected a multiple of {}, got {} bytes",
-                                config.huge_pages ? "2 MiB with huge-pages" : "4 KiB",
+  throw ConfigError(fmt::format("--memory: expected a multiple of {}, got {} bytes",
+                                config.huge_pages ? "2 MiB with --huge-pages" : "4 KiB",
                                 config.memory));
 }
 
@@ -67,57 +71,41 @@ void check_devices(const std::vector<DeviceConfig>& devices) {
         fmt::format("devices: expected at most {}, got {}", kPciSlots - 1, devices.size()));
   }
   std::set<std::string> ids;
-  for (size_t i = 0; i < devices.size(); ++i) {
-    visit_device(devices[i], [&](const auto& type, const auto& device) {
-      check_options(type.options, device, device_path(i) + ".");
+  for (const DeviceConfig& each : devices) {
+    visit_device(each, [&](const auto& type, const auto& device) {
+      const std::string where = fmt::format("--{} ", type.name);
+      check_options(type.options, device, where);
       if (device.id.empty() || ids.insert(device.id).second) return;
-      throw ConfigError(fmt::format("{}.id: expected a name of its own, got {} again",
-                                    device_path(i), in_quotes(device.id)));
+      throw ConfigError(fmt::format("{}id: expected a name of its own, got {} again", where,
+                                    in_quotes(device.id)));
     });
   }
 }
 
-/// The file's state, checked to exist and to be a regular file or, if allowed, a block device.
-struct stat check_file(const std::string& path, const std::string& where, bool block_device) {
+/// A file that is written. Creates nothing.
+void check_output(const std::string& path, const std::string& role) {
+  const auto reject = [&](std::string_view why) {
+    throw ConfigError(fmt::format("{}: {}", file_label(role, path), why));
+  };
   struct stat info {};
-  if (::stat(path.c_str(), &info) != 0) {
-    throw ConfigError(fmt::format("{}: {}: {}", where, in_quotes(path), std::strerror(errno)));
+  std::string written = path;
+  if (::stat(path.c_str(), &info) == 0) {
+    if (S_ISDIR(info.st_mode)) reject("is a directory; expected a file for output");
+    if (S_ISSOCK(info.st_mode)) reject("is a socket; expected a file for output");
+  } else if (errno == ENOENT) {
+    const size_t slash = path.rfind('/');
+    written = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  } else {
+    reject(fmt::format("cannot be opened for writing: {}", std::strerror(errno)));
   }
-  if (S_ISREG(info.st_mode) || (block_device && S_ISBLK(info.st_mode))) return info;
-  throw ConfigError(fmt::format("{}: expected {}, and {} is {}", where,
-                                block_device ? "a regular file or a block device" : "a file",
-                                in_quotes(path),
-                                S_ISDIR(info.st_mode) ? "a directory"
-                                : block_device        ? "neither"
-                                                      : "something else"));
-}
-
-void check_access(const std::string& path, const std::string& where, int mode) {
-  if (::faccessat(AT_FDCWD, path.c_str(), mode, AT_EACCESS) == 0) return;
-  throw ConfigError(fmt::format("{}: {}: {}{}", where, in_quotes(path), std::strerror(errno),
-                                mode == R_OK ? "" : " (readonly needs no write access)"));
-}
-
-void check_input_file(const std::string& path, const std::string& where) {
-  check_file(path, where, false);
-  check_access(path, where, R_OK);
-}
-
-void check_device_files(const BlkConfig& disk, const std::string& where) {
-  const auto info = check_file(disk.path, where + ".path", true);
-  check_access(disk.path, where + ".path", R_OK);
-  if (!disk.readonly) check_access(disk.path, where + ".path", W_OK);
-  const auto size = static_cast<uint64_t>(info.st_size);
-  if (S_ISREG(info.st_mode) && (size == 0 || size % kSectorSize != 0)) {
-    throw ConfigError(fmt::format("{}.path: expected a multiple of 512 bytes, and {} has {}", where,
-                                  in_quotes(disk.path), size));
-  }
+  if (::faccessat(AT_FDCWD, written.c_str(), W_OK, AT_EACCESS) == 0) return;
+  reject(fmt::format("cannot be opened for writing: {}", std::strerror(errno)));
 }
 
 /// A file of the machine, by what happens to it.
 struct UsedFile {
   enum class Use { Loaded, ReadOnlyDisk, Disk, Output };
-  std::string where;
+  std::string role;
   std::string path;
   Use use;
 };
@@ -125,9 +113,9 @@ struct UsedFile {
 std::vector<UsedFile> used_files(const MachineConfig& config) {
   using enum UsedFile::Use;
   std::vector<UsedFile> files{{"kernel", config.kernel, Loaded}, {"initrd", config.initrd, Loaded}};
-  for (size_t i = 0; i < config.devices.size(); ++i) {
-    if (const auto* disk = std::get_if<BlkConfig>(&config.devices[i])) {
-      files.push_back({device_path(i) + ".path", disk->path, disk->readonly ? ReadOnlyDisk : Disk});
+  for (const DeviceConfig& device : config.devices) {
+    if (const auto* disk = std::get_if<BlkConfig>(&device)) {
+      files.push_back({"disk", disk->path, disk->readonly ? ReadOnlyDisk : Disk});
     }
   }
   if (config.serial != "stdio" && config.serial != "none") {
@@ -160,20 +148,17 @@ void check_shared_files(const MachineConfig& config) {
     for (size_t j = 0; j < i; ++j) {
       if (can_share(files[i].use, files[j].use)) continue;
       if (!is_same_file(files[i].path, files[j].path)) continue;
-      throw ConfigError(fmt::format("{}: expected a file of its own, and {} is also {}",
-                                    files[i].where, in_quotes(files[i].path), files[j].where));
+      throw ConfigError(fmt::format("{}: expected a file of its own, this is also {}",
+                                    file_label(files[i].role, files[i].path),
+                                    file_label(files[j].role, files[j].path)));
     }
   }
 }
 
 }  // namespace
 
-std::string device_path(size_t index) {
-  return fmt::format("devices[{}]", index);
-}
-
 void validate(const MachineConfig& config) {
-  check_options<MachineConfig>(kMachineOptions, config, "");
+  check_options<MachineConfig>(kMachineOptions, config, "--");
   if (config.cmdline) check_command_line(*config.cmdline);
   check_memory(config);
   check_debug_ports(config);
@@ -181,11 +166,12 @@ void validate(const MachineConfig& config) {
 }
 
 void validate_files(const MachineConfig& config) {
-  check_input_file(config.kernel, "kernel");
-  if (!config.initrd.empty()) check_input_file(config.initrd, "initrd");
-  for (size_t i = 0; i < config.devices.size(); ++i) {
-    std::visit([&](const auto& device) { check_device_files(device, device_path(i)); },
-               config.devices[i]);
+  check_boot(boot_config(config), ram_low_size(config.memory));
+  for (const DeviceConfig& device : config.devices) {
+    std::visit([](const BlkConfig& disk) { check_disk(disk); }, device);
+  }
+  for (const UsedFile& file : used_files(config)) {
+    if (file.use == UsedFile::Use::Output) check_output(file.path, file.role);
   }
   check_shared_files(config);
 }

@@ -49,7 +49,7 @@ inline constexpr Option<MachineConfig> kMachineOptions[] = {
                                     .form = OptionForm::File,
                                     .required = true}),
     option<&MachineConfig::initrd>(
-        {.name = "initrd", .doc = "initial RAM disk", .form = OptionForm::File}),
+        {.name = "initrd", .doc = "initial RAM disk", .form = OptionForm::File, .min = 1}),
     // One byte of the guest's 64 KiB for it is the final zero.
     option<&MachineConfig::cmdline>(
         {.name = "cmdline",
@@ -71,6 +71,7 @@ inline constexpr Option<MachineConfig> kMachineOptions[] = {
         {.name = "huge-pages", .doc = "back memory with 2 MiB pages from the host's pool"}),
     option<&MachineConfig::serial>({.name = "serial",
                                     .doc = "serial console: stdio, none, or a file for its output",
+                                    .form = OptionForm::File,
                                     .min = 1}),
     option<&MachineConfig::grace_ms>(
         {.name = "grace",
@@ -94,7 +95,8 @@ inline constexpr Option<MachineConfig> kMachineOptions[] = {
         {.name = "log-level", .doc = "least important messages to log", .choices = kLogLevels}),
     option<&MachineConfig::log_file>({.name = "log-file",
                                       .doc = "append the log to this file instead of stderr",
-                                      .form = OptionForm::File}),
+                                      .form = OptionForm::File,
+                                      .min = 1}),
 };
 
 /// Calls f(kDeviceType<Config>) for the Config of every type of device.
@@ -113,15 +115,13 @@ auto visit_device(const DeviceConfig& device, F f) {
       device);
 }
 
-/// The path of a device in the configuration, for messages: `devices[2]`.
-std::string device_path(size_t index);
-
-/// Throws ConfigError for the first thing that makes no machine, named by its JSON path. Does not
-/// look at the host.
+/// Throws ConfigError for the first thing that makes no machine, named by its option (`--memory`,
+/// `--disk id`), wherever it came from. Does not look at the host.
 void validate(const MachineConfig& config);
 
 /// Throws ConfigError for the first named file that is missing, of the wrong kind or size, not
-/// accessible, or used for two things of which one writes it.
+/// accessible, no kernel for this machine, or used for two things of which one writes it. Creates
+/// and changes nothing.
 void validate_files(const MachineConfig& config);
 
 }  // namespace ringlet

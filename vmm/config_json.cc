@@ -1,32 +1,50 @@
 // The machine as JSON: reading and printing.
 #include "vmm/config_json.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <set>
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
+#include <unistd.h>
 
 #include "kvm/error.h"
+#include "kvm/fd.h"
 
 namespace ringlet {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// Watches the parser's events for a key that an object has twice, which the finished document
-/// would hide.
-class DuplicateKeys {
+/// A machine needs three: the object, its devices, a device.
+constexpr size_t kMaxNesting = 8;
+
+/// A key for a message: as it is where it looks like one of ours, otherwise in quotes.
+std::string shown_key(const std::string& key) {
+  const bool plain = !key.empty() && key.size() <= 32 && std::ranges::all_of(key, [](char c) {
+    return (c >= 'a' && c <= 'z') || c == '-';
+  });
+  return plain ? key : in_quotes(key);
+}
+
+/// Watches the parser's events for what the finished document would hide: a key that an object has
+/// twice. Also for nesting that no machine has.
+class Watcher {
  public:
-  explicit DuplicateKeys(const std::string& file) : file_(file) {}
+  explicit Watcher(const std::string& file) : file_(file) {}
 
   bool operator()(int /*depth*/, Json::parse_event_t event, Json& parsed) {
     using Event = Json::parse_event_t;
     switch (event) {
       case Event::object_start:
       case Event::array_start:
+        if (levels_.size() == kMaxNesting) {
+          throw ConfigError(fmt::format("{}: {}: expected at most {} levels of nesting", file_,
+                                        path(), kMaxNesting));
+        }
         levels_.push_back(
             {.array = event == Event::array_start, .index = 0, .key = {}, .keys = {}});
         break;
@@ -60,8 +78,8 @@ class DuplicateKeys {
   std::string path() const {
     std::string path;
     for (const auto& level : levels_) {
-      path +=
-          level.array ? fmt::format("[{}]", level.index) : (path.empty() ? "" : ".") + level.key;
+      path += level.array ? fmt::format("[{}]", level.index)
+                          : (path.empty() ? "" : ".") + shown_key(level.key);
     }
     return path;
   }
@@ -94,18 +112,19 @@ const Json& expect(const Json& value, bool is_right, std::string_view where,
 }
 
 /// Sets the option called `key` from its value. `where` is the object's path with a final
-/// separator.
+/// separator, `others` the keys it may have beside the options.
 template <typename Config>
 void set_option(std::span<const Option<Config>> table, Config& config, const std::string& where,
-                const std::string& key, const Json& value) {
+                const std::string& key, const Json& value, std::vector<std::string_view> others) {
   for (const auto& row : table) {
     if (row.spec.name != key) continue;
     row.set(config, value_from_json(row.spec, value, where + key));
     return;
   }
-  std::vector<std::string_view> names{"cpuid", "devices", "type"};
-  for (const auto& row : table) names.push_back(row.spec.name);
-  throw ConfigError(fmt::format("{}{}: unknown key{}", where, key, did_you_mean(key, names)));
+  for (const auto& row : table) others.push_back(row.spec.name);
+  auto hint = did_you_mean(key, others);
+  if (hint.empty()) hint = fmt::format("; expected {}", fmt::join(others, ", "));
+  throw ConfigError(fmt::format("{}{}: unknown key{}", where, shown_key(key), hint));
 }
 
 DeviceConfig device_from_json(const Json& json, const std::string& where) {
@@ -120,8 +139,9 @@ DeviceConfig device_from_json(const Json& json, const std::string& where) {
     if (type.name != name) return;
     Config config{};
     for (const auto& [key, value] : json.items()) {
-      if (key != "type") set_option(type.options, config, where + ".", key, value);
+      if (key != "type") set_option(type.options, config, where + ".", key, value, {"type"});
     }
+    check_options(type.options, config, where + ".");
     device = std::move(config);
   });
   if (device) return *device;
@@ -135,17 +155,19 @@ void read_machine(const Json& json, const std::string& file, MachineConfig& conf
   for (const auto& [key, value] : json.items()) {
     if (key == "cpuid") {
       expect(value, value.is_array(), prefix + key, "an array");
-      for (const auto& change : value) {
-        expect(change, change.is_string(), prefix + key, R"(text like "avx512f=off")");
-        config.cpuid.push_back(parse_cpuid_change(change.get_ref<const std::string&>()));
+      for (size_t i = 0; i < value.size(); ++i) {
+        const std::string where = fmt::format("{}{}[{}]", prefix, key, i);
+        expect(value[i], value[i].is_string(), where, R"(text like "avx512f=off")");
+        config.cpuid.push_back(parse_cpuid_change(value[i].get_ref<const std::string&>(), where));
       }
     } else if (key == "devices") {
       expect(value, value.is_array(), prefix + key, "an array");
       for (size_t i = 0; i < value.size(); ++i) {
-        config.devices.push_back(device_from_json(value[i], prefix + device_path(i)));
+        config.devices.push_back(
+            device_from_json(value[i], fmt::format("{}{}[{}]", prefix, key, i)));
       }
     } else {
-      set_option<MachineConfig>(kMachineOptions, config, prefix, key, value);
+      set_option<MachineConfig>(kMachineOptions, config, prefix, key, value, {"cpuid", "devices"});
     }
   }
 }
@@ -170,28 +192,46 @@ void print_options(std::span<const Option<Config>> table, const Config& config, 
 }  // namespace
 
 MachineConfig machine_from_json(std::string_view text, const std::string& name) {
+  if (text.empty()) throw ConfigError(name + ": expected a JSON object, got nothing");
+  // To the parser, a NUL is the end.
+  if (const size_t nul = text.find('\0'); nul != std::string_view::npos) {
+    throw ConfigError(fmt::format("{}: expected JSON, got a NUL byte at offset {}", name, nul));
+  }
   MachineConfig config;
   try {
-    read_machine(Json::parse(text, DuplicateKeys(name)), name, config);
-  } catch (const Json::exception& error) {
+    read_machine(Json::parse(text, Watcher(name)), name, config);
+  } catch (const Json::parse_error& error) {
     // "[json.exception.parse_error.101] parse error at line 2, column 3: ..."
     const std::string_view what = error.what();
     throw ConfigError(fmt::format("{}: {}", name, what.substr(what.find("] ") + 2)));
+  } catch (const Json::out_of_range& error) {
+    // "[json.exception.out_of_range.406] number overflow parsing '1e999'"
+    const std::string_view what = error.what();
+    throw ConfigError(
+        fmt::format("{}: expected smaller numbers: {}", name, what.substr(what.find("] ") + 2)));
   }
   return config;
 }
 
 MachineConfig machine_from_file(const std::string& path) {
-  constexpr std::streamsize kMaxSize = 1 << 20;  // far above what a machine needs
-  errno = 0;                                     // a stream tells no reason of its own
-  std::ifstream file(path, std::ios::binary);
-  std::string text(static_cast<size_t>(kMaxSize), '\0');
-  file.read(text.data(), kMaxSize);
-  if (!file.eof()) {
-    throw ConfigError(fmt::format(
-        "{}: {}", path, errno != 0 ? std::strerror(errno) : "expected at most 1 MiB of JSON"));
+  constexpr size_t kMaxSize = 1 << 20;  // far above what a machine needs
+  const auto reject = [&](std::string_view why) {
+    throw ConfigError(fmt::format("{}: {}", file_label("--config", path), why));
+  };
+  // A FIFO that nobody writes to would block the open; behind it, a slow writer is waited for.
+  const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+  if (!file || ::fcntl(file.get(), F_SETFL, 0) != 0) reject(std::strerror(errno));
+  std::string text(kMaxSize, '\0');
+  size_t size = 0;
+  while (size < kMaxSize) {
+    const ssize_t got = ::read(file.get(), text.data() + size, kMaxSize - size);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) reject(std::strerror(errno));
+    if (got == 0) break;
+    size += static_cast<size_t>(got);
   }
-  text.resize(static_cast<size_t>(file.gcount()));
+  if (size == kMaxSize) reject("expected less than 1 MiB of JSON");
+  text.resize(size);
   return machine_from_json(text, path);
 }
 
@@ -212,7 +252,8 @@ std::string machine_to_json(const MachineConfig& config) {
   try {
     return json.dump(2) + "\n";
   } catch (const Json::exception&) {
-    throw ConfigError("a text of this machine is not UTF-8 and cannot be printed as JSON");
+    throw ConfigError(
+        "--dry-run: expected names and texts in UTF-8, one cannot be printed as JSON");
   }
 }
 

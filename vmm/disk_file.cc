@@ -13,6 +13,7 @@
 #include <utility>
 
 #include <fcntl.h>
+#include <unistd.h>
 
 #include "kvm/error.h"
 
@@ -27,34 +28,66 @@ constexpr uint32_t kPage = 4096;
 constexpr std::chrono::seconds kLockPatience{1};
 constexpr std::chrono::milliseconds kLockInterval{5};
 
+using Clock = std::chrono::steady_clock;
+
 [[noreturn]] void reject(const BlkConfig& config, const std::string& why) {
-  throw ConfigError(fmt::format("disk '{}': {}", config.path, why));
+  throw ConfigError(fmt::format("{}: {}", file_label("disk", config.path), why));
+}
+
+[[noreturn]] void reject_open(const BlkConfig& config, int error) {
+  if (is_shortage(error)) {
+    errno = error;
+    throw_errno(file_label("disk", config.path));
+  }
+  if ((error == EROFS || error == EACCES || error == ETXTBSY) && !config.readonly) {
+    reject(config, fmt::format("cannot be opened for writing: {}; is 'readonly' missing?",
+                               std::strerror(error)));
+  }
+  if (error == EBUSY) {
+    reject(config, "is mounted or in use elsewhere; a writable block device has one user");
+  }
+  reject(config, fmt::format("cannot be opened: {}", std::strerror(error)));
 }
 
 Fd open_file(const BlkConfig& config, int extra_flags) {
   const int flags = (config.readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | extra_flags;
+  const auto deadline = Clock::now() + kLockPatience;
   Fd fd(::open(config.path.c_str(), flags));
+  while (!fd && errno == EBUSY && Clock::now() < deadline) {
+    std::this_thread::sleep_for(kLockInterval);
+    fd.reset(::open(config.path.c_str(), flags));
+  }
   if (fd) return fd;
   if (errno == EINVAL && (extra_flags & O_DIRECT) != 0) {
     reject(config, "its file system does not allow direct I/O; leave out 'direct'");
   }
-  if ((errno == EROFS || errno == EACCES || errno == ETXTBSY) && !config.readonly) {
-    reject(config, fmt::format("cannot be opened for writing: {}; is 'readonly' missing?",
-                               std::strerror(errno)));
-  }
-  reject(config, fmt::format("cannot be opened: {}", std::strerror(errno)));
+  reject_open(config, errno);
+}
+
+const char* kind_of(mode_t mode) {
+  if (S_ISDIR(mode)) return "a directory";
+  if (S_ISFIFO(mode)) return "a named pipe";
+  if (S_ISSOCK(mode)) return "a socket";
+  return "a character device";
+}
+
+void check_size(const BlkConfig& config, uint64_t size) {
+  if (size == 0) reject(config, "is empty; expected at least 512 bytes");
+  if (size % kSectorBytes == 0) return;
+  reject(config,
+         fmt::format("its size, {} bytes, is not a multiple of 512; expected a raw image", size));
 }
 
 /// Refuses what is no disk before opening it: the open of a FIFO would wait for a writer.
 struct stat examine(const BlkConfig& config) {
   struct stat info {};
-  if (::stat(config.path.c_str(), &info) != 0) {
-    reject(config, fmt::format("cannot be opened: {}", std::strerror(errno)));
+  if (::stat(config.path.c_str(), &info) != 0) reject_open(config, errno);
+  if (S_ISBLK(info.st_mode)) return info;
+  if (!S_ISREG(info.st_mode)) {
+    reject(config,
+           fmt::format("is {}; expected an image or a block device", kind_of(info.st_mode)));
   }
-  if (S_ISDIR(info.st_mode)) reject(config, "is a directory; expected an image or a block device");
-  if (!S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode)) {
-    reject(config, "is neither a file nor a block device");
-  }
+  check_size(config, static_cast<uint64_t>(info.st_size));
   return info;
 }
 
@@ -68,9 +101,9 @@ void lock(const BlkConfig& config, const Fd& fd) {
   struct flock request {};
   request.l_type = config.readonly ? F_RDLCK : F_WRLCK;
   request.l_whence = SEEK_SET;
-  const auto deadline = std::chrono::steady_clock::now() + kLockPatience;
+  const auto deadline = Clock::now() + kLockPatience;
   bool locked = ::fcntl(fd.get(), F_OFD_SETLK, &request) == 0;
-  while (!locked && is_taken(errno) && std::chrono::steady_clock::now() < deadline) {
+  while (!locked && is_taken(errno) && Clock::now() < deadline) {
     std::this_thread::sleep_for(kLockInterval);
     locked = ::fcntl(fd.get(), F_OFD_SETLK, &request) == 0;
   }
@@ -80,7 +113,7 @@ void lock(const BlkConfig& config, const Fd& fd) {
                                    : "is in use elsewhere; a writable disk has one user");
   }
   // File systems without locks: a lock that cannot be had protects nobody else either.
-  log_warn("disk '{}': cannot be locked: {}", config.path, std::strerror(errno));
+  log_warn("{}: cannot be locked: {}", file_label("disk", config.path), std::strerror(errno));
 }
 
 uint32_t block_ioctl(const Fd& fd, unsigned long request, uint32_t fallback) {
@@ -106,11 +139,7 @@ void measure(const BlkConfig& config, const struct stat& info, const Fd& fd, Blk
     backing.physical_block = kPage;
     backing.discard_alignment = kPage;
   }
-  if (backing.size == 0) reject(config, "is empty; expected at least 512 bytes");
-  if (backing.size % kSectorBytes != 0) {
-    reject(config, fmt::format("its size, {} bytes, is not a multiple of 512; expected a raw image",
-                               backing.size));
-  }
+  check_size(config, backing.size);
 }
 
 /// The smallest block that O_DIRECT reads from `fd`. Asked of the file itself, since neither the
@@ -126,10 +155,18 @@ uint32_t probe_direct_alignment(const BlkConfig& config, const Fd& fd) {
 
 }  // namespace
 
+void check_disk(const BlkConfig& config) {
+  examine(config);
+  const int mode = config.readonly ? R_OK : R_OK | W_OK;
+  if (::faccessat(AT_FDCWD, config.path.c_str(), mode, AT_EACCESS) != 0) reject_open(config, errno);
+}
+
 DiskFile open_disk(const BlkConfig& config) {
   const struct stat info = examine(config);
+  // The host's kernel knows who else uses a block device: a mounted file system, a volume manager.
+  const bool exclusive = S_ISBLK(info.st_mode) && !config.readonly;
   DiskFile disk;
-  disk.file = open_file(config, config.direct ? O_DIRECT : 0);
+  disk.file = open_file(config, (config.direct ? O_DIRECT : 0) | (exclusive ? O_EXCL : 0));
   lock(config, disk.file);
   measure(config, info, disk.file, disk.backing);
   if (config.direct) {

@@ -14,8 +14,12 @@ struct DiskFile {
   BlkBacking backing;
 };
 
-/// Throws ConfigError when the path does not name a file or block device that can be this disk, or
-/// when another process uses it: one writer, or any number of readers.
+/// Throws ConfigError when the path does not name a file or block device that can be this disk.
+/// Opens nothing.
+void check_disk(const BlkConfig& config);
+
+/// The same, and throws ConfigError when another process uses it: one writer, or any number of
+/// readers; a block device that is to be written must not be mounted either.
 DiskFile open_disk(const BlkConfig& config);
 
 /// What the device model needs besides; `name` is for log lines.

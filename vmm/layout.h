@@ -46,6 +46,11 @@ inline constexpr uint64_t kGiB = 1024 * kMiB;
 inline constexpr uint64_t kRamLowMax = 3 * kGiB;
 inline constexpr uint64_t kRamHighBase = 4 * kGiB;
 
+/// How much of `ram_bytes` lies below the hole.
+constexpr uint64_t ram_low_size(uint64_t ram_bytes) {
+  return std::min(ram_bytes, kRamLowMax);
+}
+
 /// First address after the last byte of RAM when the guest has `ram_bytes` of it.
 constexpr uint64_t ram_end(uint64_t ram_bytes) {
   return ram_bytes <= kRamLowMax ? ram_bytes : kRamHighBase + (ram_bytes - kRamLowMax);

@@ -18,13 +18,20 @@ Fd open_output(const MachineConfig& config) {
   if (config.serial == "none" && !config.debug_console) return {};
   if (config.serial == "none" || config.serial == "stdio")
     return Fd(::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3));
-  // A named pipe without a reader is an error then, not a wait without end.
-  constexpr int kFlags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+  // What it holds stays until the machine starts. A named pipe without a reader is an error then,
+  // not a wait without end.
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
   Fd file(::open(config.serial.c_str(), kFlags, 0644));
   // The I/O loop waits for room in it better than it asks again and again.
   if (file && ::fcntl(file.get(), F_SETFL, O_WRONLY) == 0) return file;
-  throw ConfigError(fmt::format("serial: '{}' cannot be opened for writing: {}", config.serial,
-                                std::strerror(errno)));
+  const std::string label = file_label("serial", config.serial);
+  if (is_shortage(errno)) throw_errno(label);
+  throw ConfigError(
+      fmt::format("{}: cannot be opened for writing: {}", label, std::strerror(errno)));
+}
+
+bool is_file_name(const std::string& serial) {
+  return serial != "stdio" && serial != "none";
 }
 
 Fd open_input(const MachineConfig& config) {
@@ -38,6 +45,7 @@ LegacyDevices::LegacyDevices(const MachineConfig& config, Buses& buses, Interrup
                              IoLoop& loop, MachineEvents& events)
     : output_(open_output(config)),
       input_(open_input(config)),
+      own_file_(is_file_name(config.serial)),
       serial_(interrupts.make_line(kCom1Gsi)),
       console_(serial_, loop, output_.get(), input_.get(), ::isatty(STDIN_FILENO) == 1, events),
       acpi_pm_(interrupts.make_line(kSciGsi), events),
@@ -60,6 +68,14 @@ LegacyDevices::LegacyDevices(const MachineConfig& config, Buses& buses, Interrup
     put(buses.port, {*config.debug_console, 1}, debug_console_, "debug-console");
   }
   if (config.boot_timer) put(buses.mmio, kBootTimer, boot_timer_, "boot-timer");
+}
+
+void LegacyDevices::start() {
+  // EINVAL: a pipe or terminal, which keeps nothing.
+  if (own_file_ && ::ftruncate(output_.get(), 0) != 0 && errno != EINVAL) {
+    throw_errno("emptying the console's file");
+  }
+  console_.start();
 }
 
 LegacyState LegacyDevices::save() const {

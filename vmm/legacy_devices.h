@@ -36,6 +36,9 @@ class LegacyDevices {
   /// After the interrupt controllers. Throws ConfigError when the state cannot be.
   void restore(const LegacyState& state);
 
+  /// Empties the console's file, if there is one, and starts to read input. Once.
+  void start();
+
   AcpiPm& acpi_pm() { return acpi_pm_; }
   Console& console() { return console_; }
 
@@ -44,6 +47,7 @@ class LegacyDevices {
 
   Fd output_;
   Fd input_;
+  bool own_file_;  // the output is a file of the machine's own
   Serial serial_;
   Console console_;
   AcpiPm acpi_pm_;

@@ -13,6 +13,7 @@
 #include "vmm/acpi/tables.h"
 #include "vmm/boot/command_line.h"
 #include "vmm/boot/loader.h"
+#include "vmm/boot_config.h"
 #include "vmm/crash.h"
 #include "vmm/disk_file.h"
 #include "vmm/layout.h"
@@ -22,7 +23,7 @@ namespace {
 
 /// RAM below the hole, then the rest above it.
 std::vector<AddrRange> ram_ranges(uint64_t bytes) {
-  std::vector<AddrRange> ranges{{0, std::min(bytes, kRamLowMax)}};
+  std::vector<AddrRange> ranges{{0, ram_low_size(bytes)}};
   if (bytes > kRamLowMax) ranges.push_back({kRamHighBase, bytes - kRamLowMax});
   return ranges;
 }
@@ -31,18 +32,8 @@ AddrRange place_window64(const MachineConfig& config, const Kvm& kvm) {
   const auto window = window64(ram_end(config.memory), kvm.address_bits());
   if (window) return *window;
   throw ConfigError(fmt::format(
-      "memory: {} MiB do not fit; this host's guests have {} address bits, and PCI needs some",
+      "--memory: {} MiB do not fit; this host's guests have {} address bits, and PCI needs some",
       config.memory / kMiB, kvm.address_bits()));
-}
-
-/// What the Linux command line's root= is to name: the first disk, if there is one.
-std::optional<RootDisk> root_disk(const MachineConfig& config) {
-  for (const DeviceConfig& device : config.devices) {
-    if (const auto* disk = std::get_if<BlkConfig>(&device)) {
-      return RootDisk{.device = "/dev/vda", .read_only = disk->readonly};
-    }
-  }
-  return std::nullopt;
 }
 
 /// Opens what the host has to give for a device and makes the device. One overload for each type.
@@ -77,10 +68,11 @@ Machine::Machine(const MachineConfig& config)
       doorbells_(vm_),
       bridge_(buses_, {.ecam = kEcam, .window32 = kPciWindow32, .window64 = window64_}) {
   watch_guest_memory(&memory_);
-  legacy_ = std::make_unique<LegacyDevices>(config, buses_, interrupts_, loop_, *this);
   add_devices(config);
   make_vcpus(config);
   load_guest(config);
+  // Last of what can be refused, since it may create the console's file.
+  legacy_ = std::make_unique<LegacyDevices>(config, buses_, interrupts_, loop_, *this);
   io_thread_ = std::make_unique<IoThread>(loop_, "io-loop");
   threads_ = std::make_unique<VcpuThreads>(
       vcpus_, buses_, [this](Vcpu& vcpu, const VcpuExit& exit) { vcpu_left(vcpu, exit); });
@@ -134,21 +126,21 @@ void Machine::load_guest(const MachineConfig& config) {
   AcpiConfig acpi{.apic_ids = {}, .window64 = window64_, .has_serial = config.serial != "none"};
   for (const auto& vcpu : vcpus_) acpi.apic_ids.push_back(vcpu->id());
   const AcpiTables tables = build_acpi(acpi);
-  BootConfig boot{.kernel = BootFile::open("kernel", config.kernel),
-                  .initrd = std::nullopt,
-                  .command_line = make_command_line(config.cmdline, root_disk(config)),
-                  .rsdp = GuestAddr(tables.rsdp)};
-  if (!config.initrd.empty()) boot.initrd = BootFile::open("initrd", config.initrd);
+  if (config.cmdline && remove_pci_off(*config.cmdline) != *config.cmdline) {
+    log_warn("kernel command line: pci=off was left out, all devices of this machine are on PCI");
+  }
+  BootConfig boot = boot_config(config);
+  boot.rsdp = GuestAddr(tables.rsdp);
   const BootResult loaded = load_kernel(boot, memory_);
   const bool placed = memory_.write(GuestAddr(kAcpiTables.base), tables.blob);
-  if (!placed) throw ConfigError("memory: too small for the ACPI tables");
+  if (!placed) throw ConfigError("--memory: too small for the ACPI tables");
   std::visit([this](const auto& start) { vcpus_.front()->set_start(start); }, loaded.start);
 }
 
 // Running and ending --------------------------------------------------------------------------
 
 void Machine::start() {
-  legacy_->console().start();
+  legacy_->start();
   threads_->resume();
 }
 

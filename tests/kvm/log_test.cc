@@ -134,7 +134,7 @@ TEST_CASE("log levels are parsed by name, and others refused with what was expec
 
 TEST_CASE("a log file that cannot be opened is named") {
   CHECK_THROWS_MATCHES(log_setup(LogLevel::Info, "/nonexistent/log"), ConfigError,
-                       Catch::Message("log-file: \"/nonexistent/log\" cannot be opened: "
+                       Catch::Message("log-file '/nonexistent/log': cannot be opened for writing: "
                                       "No such file or directory"));
 }
 

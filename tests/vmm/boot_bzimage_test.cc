@@ -127,10 +127,11 @@ TEST_CASE("what is not a readable, regular file with contents cannot be booted f
   CHECK(error_of([] { BootFile::open("kernel", "/nonexistent/k"); }) ==
         "kernel '/nonexistent/k': cannot be opened: No such file or directory");
   CHECK(error_of([] { BootFile::open("kernel", "/"); }) ==
-        "kernel '/': is a directory, a file was expected");
+        "kernel '/': is a directory; expected a file");
   CHECK(error_of([] { BootFile::open("initrd", "/dev/null"); }) ==
-        "initrd '/dev/null': is not a regular file");
-  CHECK(error_of([] { boot_file({}); }) == "kernel 'k': is empty");
+        "initrd '/dev/null': is not a regular file; expected one");
+  CHECK(error_of([] { boot_file({}); }) ==
+        "kernel 'k': is empty; expected a file with something in it");
 }
 
 TEST_CASE("a file that shrinks while it is read is an error, not a hang") {

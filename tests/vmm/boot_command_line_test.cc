@@ -84,14 +84,14 @@ TEST_CASE("what only resembles pci=off stays") {
 TEST_CASE("a command line must be printable ASCII") {
   CHECK(error_of([] { check_command_line("console=ttyS0\tdyndbg=\"x y\" ~"); }) == "no error");
   CHECK(error_of([] { check_command_line("a\nb"); }) ==
-        "cmdline: expected printable ASCII, got byte 0x0a at position 1");
+        "--cmdline: expected printable ASCII, got byte 0x0a at position 1");
   CHECK(error_of([] {
           check_command_line({"ab\0c", 4});
-        }) == "cmdline: expected printable ASCII, got byte 0x00 at position 2");
+        }) == "--cmdline: expected printable ASCII, got byte 0x00 at position 2");
   CHECK(error_of([] { check_command_line("\x7f"); }) ==
-        "cmdline: expected printable ASCII, got byte 0x7f at position 0");
+        "--cmdline: expected printable ASCII, got byte 0x7f at position 0");
   CHECK(error_of([] { check_command_line("caf\xc3\xa9"); }) ==
-        "cmdline: expected printable ASCII, got byte 0xc3 at position 3");
+        "--cmdline: expected printable ASCII, got byte 0xc3 at position 3");
 }
 
 }  // namespace

@@ -270,11 +270,12 @@ TEST_CASE("a command line with a newline is refused") {
   Machine machine;
   machine.command_line = "a\nb";
   CHECK(machine.boot_error(ElfKernel().build()) ==
-        "cmdline: expected printable ASCII, got byte 0x0a at position 1");
+        "--cmdline: expected printable ASCII, got byte 0x0a at position 1");
 }
 
 TEST_CASE("an empty initrd file is refused") {
-  CHECK(error_of([] { boot_file({}, "initrd 'i'"); }) == "initrd 'i': is empty");
+  CHECK(error_of([] { boot_file({}, "initrd 'i'"); }) ==
+        "initrd 'i': is empty; expected a file with something in it");
 }
 
 }  // namespace

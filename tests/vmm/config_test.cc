@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "kvm/error.h"
+#include "tests/vmm/boot_images.h"
 #include "vmm/config_json.h"
 
 namespace ringlet {
@@ -38,6 +39,14 @@ class TemporaryFiles {
     ::rmdir(directory_.c_str());
   }
   const std::string& directory() const { return directory_; }
+  std::string kernel() {
+    auto bytes = test::ElfKernel().build();
+    bytes.resize(0x2200);  // whole sectors, so that it may also be a disk
+    made_.push_back(directory_ + "/vmlinux");
+    std::ofstream(made_.back())
+        .write(reinterpret_cast<const char*>(bytes.data()), std::ssize(bytes));
+    return made_.back();
+  }
   std::string file(const std::string& name, size_t size) {
     made_.push_back(directory_ + "/" + name);
     std::ofstream(made_.back()) << std::string(size, 'x');
@@ -206,10 +215,11 @@ TEST_CASE("a text that is not UTF-8 is not printed as JSON") {
 
 TEST_CASE("the configuration file must be there and a file") {
   CHECK_THROWS_MATCHES(machine_from_file("/nonexistent/vm.json"), ConfigError,
-                       Message("/nonexistent/vm.json: No such file or directory"));
-  CHECK_THROWS_MATCHES(machine_from_file("/tmp"), ConfigError, Message("/tmp: Is a directory"));
+                       Message("--config '/nonexistent/vm.json': No such file or directory"));
+  CHECK_THROWS_MATCHES(machine_from_file("/tmp"), ConfigError,
+                       Message("--config '/tmp': Is a directory"));
   CHECK_THROWS_MATCHES(machine_from_file("/dev/zero"), ConfigError,
-                       Message("/dev/zero: expected at most 1 MiB of JSON"));
+                       Message("--config '/dev/zero': expected less than 1 MiB of JSON"));
 }
 
 TEST_CASE("the validator holds a machine filled by other means to the tables") {
@@ -217,24 +227,24 @@ TEST_CASE("the validator holds a machine filled by other means to the tables") {
   CHECK_NOTHROW(validate(config));
   config.cpus = 0;
   CHECK_THROWS_MATCHES(validate(config), ConfigError,
-                       Message("cpus: expected a number from 1 to 64, got 0"));
+                       Message("--cpus: expected a number from 1 to 64, got 0"));
   config = smallest();
   config.cmdline = "quiet\nro";
   CHECK_THROWS_MATCHES(validate(config), ConfigError,
-                       Message("cmdline: expected printable ASCII, got byte 0x0a at position 5"));
+                       Message("--cmdline: expected printable ASCII, got byte 0x0a at position 5"));
   config = smallest();
   config.devices = {BlkConfig{}};
   CHECK_THROWS_MATCHES(validate(config), ConfigError,
-                       Message("devices[0].path: required, expected a file name"));
+                       Message("--disk path: required, expected a file name"));
   CHECK_THROWS_MATCHES(validate(MachineConfig{}), ConfigError,
-                       Message("kernel: required, expected a file name"));
+                       Message("--kernel: required, expected a file name"));
 }
 
 TEST_CASE("memory is whole pages, huge ones with huge pages") {
   auto config = smallest();
   config.memory = 16'777'217;
   CHECK_THROWS_MATCHES(validate(config), ConfigError,
-                       Message("memory: expected a multiple of 4 KiB, got 16777217 bytes"));
+                       Message("--memory: expected a multiple of 4 KiB, got 16777217 bytes"));
   config.memory = 17'825'792;  // 17 MiB
   CHECK_NOTHROW(validate(config));
   config.huge_pages = true;
@@ -259,7 +269,7 @@ TEST_CASE("two devices cannot have the same name") {
   disk.id = "data";
   config.devices.assign(2, disk);
   CHECK_THROWS_MATCHES(validate(config), ConfigError,
-                       Message("devices[1].id: expected a name of its own, got \"data\" again"));
+                       Message("--disk id: expected a name of its own, got \"data\" again"));
 }
 
 TEST_CASE("debug ports keep off the machine's own and off each other") {
@@ -272,7 +282,7 @@ TEST_CASE("debug ports keep off the machine's own and off each other") {
   config.debug_console = 0x3ff;
   CHECK_THROWS_MATCHES(
       validate(config), ConfigError,
-      Message("debug-console: expected an unused port, got 0x3ff, which is the machine's"));
+      Message("--debug-console: expected an unused port, got 0x3ff, which is the machine's"));
   config.debug_console = 0x400;
   CHECK_NOTHROW(validate(config));
   config.debug_exit = 0x3f5;
@@ -282,7 +292,7 @@ TEST_CASE("debug ports keep off the machine's own and off each other") {
 TEST_CASE("files must be there, of the right kind and size") {
   TemporaryFiles files;
   auto config = smallest();
-  config.kernel = files.file("vmlinux", 1);
+  config.kernel = files.kernel();
   CHECK_NOTHROW(validate_files(config));
   BlkConfig disk;
   disk.path = files.file("disk", 1024);
@@ -291,23 +301,24 @@ TEST_CASE("files must be there, of the right kind and size") {
   disk.path = files.file("odd", 1000);
   config.devices = {disk};
   CHECK_THROWS_MATCHES(validate_files(config), ConfigError,
-                       Message("devices[0].path: expected a multiple of 512 bytes, and \"" +
-                               disk.path + "\" has 1000"));
+                       Message("disk '" + disk.path +
+                               "': its size, 1000 bytes, is not a multiple of 512; expected a raw "
+                               "image"));
   disk.path = files.directory();
   config.devices = {disk};
-  CHECK_THROWS_MATCHES(validate_files(config), ConfigError,
-                       Message("devices[0].path: expected a regular file or a block device, and "
-                               "\"" +
-                               disk.path + "\" is a directory"));
+  CHECK_THROWS_MATCHES(
+      validate_files(config), ConfigError,
+      Message("disk '" + disk.path + "': is a directory; expected an image or a block device"));
   config.kernel = files.directory() + "/none";
-  CHECK_THROWS_MATCHES(validate_files(config), ConfigError,
-                       Message("kernel: \"" + config.kernel + "\": No such file or directory"));
+  CHECK_THROWS_MATCHES(
+      validate_files(config), ConfigError,
+      Message("kernel '" + config.kernel + "': cannot be opened: No such file or directory"));
 }
 
 TEST_CASE("an output cannot be a file that the machine uses otherwise") {
   TemporaryFiles files;
   auto config = smallest();
-  config.kernel = files.file("vmlinux", 1);
+  config.kernel = files.kernel();
   BlkConfig disk;
   disk.path = files.file("disk", 1024);
   config.devices = {disk};
@@ -315,21 +326,23 @@ TEST_CASE("an output cannot be a file that the machine uses otherwise") {
   config.log_file = "/dev/null";
   CHECK_NOTHROW(validate_files(config));
   config.serial = files.directory() + "/.//disk";
-  CHECK_THROWS_MATCHES(validate_files(config), ConfigError,
-                       Message("serial: expected a file of its own, and \"" + config.serial +
-                               "\" is also devices[0].path"));
+  CHECK_THROWS_MATCHES(
+      validate_files(config), ConfigError,
+      Message("serial '" + config.serial + "': expected a file of its own, this is also disk '" +
+              disk.path + "'"));
   config.serial = "/dev/null";
   CHECK_NOTHROW(validate_files(config));
   config.log_file = config.kernel;
-  CHECK_THROWS_MATCHES(validate_files(config), ConfigError,
-                       Message("log-file: expected a file of its own, and \"" + config.kernel +
-                               "\" is also kernel"));
+  CHECK_THROWS_MATCHES(
+      validate_files(config), ConfigError,
+      Message("log-file '" + config.kernel +
+              "': expected a file of its own, this is also kernel '" + config.kernel + "'"));
 }
 
 TEST_CASE("a file is two disks only if the guest cannot write either") {
   TemporaryFiles files;
   auto config = smallest();
-  config.kernel = files.file("vmlinux", 512);
+  config.kernel = files.kernel();
   BlkConfig disk;
   disk.path = files.file("disk", 1024);
   disk.readonly = true;
@@ -337,9 +350,10 @@ TEST_CASE("a file is two disks only if the guest cannot write either") {
   CHECK_NOTHROW(validate_files(config));
   disk.readonly = false;
   config.devices = {config.devices[0], disk};
-  CHECK_THROWS_MATCHES(validate_files(config), ConfigError,
-                       Message("devices[1].path: expected a file of its own, and \"" + disk.path +
-                               "\" is also devices[0].path"));
+  CHECK_THROWS_MATCHES(
+      validate_files(config), ConfigError,
+      Message("disk '" + disk.path + "': expected a file of its own, this is also disk '" +
+              disk.path + "'"));
   disk.path = config.kernel;
   config.devices = {disk};
   CHECK_NOTHROW(validate_files(config));

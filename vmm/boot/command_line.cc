@@ -6,7 +6,6 @@
 #include <fmt/core.h>
 
 #include "kvm/error.h"
-#include "kvm/log.h"
 
 namespace ringlet {
 namespace {
@@ -102,8 +101,8 @@ void check_command_line(std::string_view line) {
   for (size_t i = 0; i < line.size(); ++i) {
     const auto byte = static_cast<unsigned char>(line[i]);
     if ((byte >= 0x20 && byte < 0x7f) || byte == '\t') continue;
-    throw ConfigError(
-        fmt::format("cmdline: expected printable ASCII, got byte {:#04x} at position {}", byte, i));
+    throw ConfigError(fmt::format(
+        "--cmdline: expected printable ASCII, got byte {:#04x} at position {}", byte, i));
   }
 }
 
@@ -140,11 +139,7 @@ std::string remove_pci_off(std::string line) {
 
 std::string make_command_line(const std::optional<std::string>& given,
                               const std::optional<RootDisk>& root) {
-  const std::string wanted = given.value_or(std::string(kDefaultCommandLine));
-  std::string line = remove_pci_off(wanted);
-  if (line != wanted) {
-    log_warn("kernel command line: pci=off was left out, all devices of this machine are on PCI");
-  }
+  std::string line = remove_pci_off(given.value_or(std::string(kDefaultCommandLine)));
   return root ? add_root(std::move(line), *root) : line;
 }
 

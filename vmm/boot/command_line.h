@@ -20,8 +20,8 @@ struct RootDisk {
   bool read_only = false;
 };
 
-/// What the kernel gets: `given` or else the default, without pci=off (with a warning in the log:
-/// all devices here are on PCI), and with root= for `root` unless it is there already.
+/// What the kernel gets: `given` or else the default, without pci=off (all devices here are
+/// on PCI), and with root= for `root` unless it is there already.
 std::string make_command_line(const std::optional<std::string>& given,
                               const std::optional<RootDisk>& root);
 

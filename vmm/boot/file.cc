@@ -9,10 +9,12 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "virtio/options.h"
+
 namespace ringlet {
 
 BootFile BootFile::open(const std::string& role, const std::string& path) {
-  std::string label = role + " '" + path + "'";
+  std::string label = file_label(role, path);
   // O_NONBLOCK: a FIFO nobody writes to would block the open; the constructor refuses it.
   Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd) {
@@ -24,9 +26,9 @@ BootFile BootFile::open(const std::string& role, const std::string& path) {
 BootFile::BootFile(std::string label, Fd fd) : label_(std::move(label)), fd_(std::move(fd)) {
   struct stat info {};
   check(::fstat(fd_.get(), &info), "fstat of a boot file");
-  if (S_ISDIR(info.st_mode)) reject("is a directory, a file was expected");
-  if (!S_ISREG(info.st_mode)) reject("is not a regular file");
-  if (info.st_size <= 0) reject("is empty");
+  if (S_ISDIR(info.st_mode)) reject("is a directory; expected a file");
+  if (!S_ISREG(info.st_mode)) reject("is not a regular file; expected one");
+  if (info.st_size <= 0) reject("is empty; expected a file with something in it");
   size_ = static_cast<uint64_t>(info.st_size);
 }
 

@@ -20,13 +20,12 @@ namespace {
 
 constexpr uint64_t kPage = 4 * kKiB;
 
-/// RAM that kernel and initrd may use: what lies above the first MiB and below the hole.
-AddrRange usable_ram(const GuestMemory& memory) {
-  const MemoryRegion& low = memory.regions().front();
-  assert(low.base == GuestAddr(0));
-  assert(low.bytes.size() >= 2 * kMiB);
-  return {kHighRam, low.bytes.size() - kHighRam};
-}
+/// A kernel that was understood, and where everything goes.
+struct BootPlan {
+  KernelImage image;
+  AddrRange kernel;
+  AddrRange initrd;
+};
 
 /// From the lowest to the highest byte of the kernel. Throws ConfigError unless all of it is RAM.
 AddrRange place_kernel(const BootFile& file, const KernelImage& image, AddrRange ram) {
@@ -75,6 +74,25 @@ void load(const BootFile& file, uint64_t offset, AddrRange to, GuestMemory& memo
   memory.mark_dirty(*bytes);
 }
 
+BootPlan plan_boot(const BootConfig& config, uint64_t ram_low) {
+  assert(ram_low >= 2 * kMiB);
+  // What kernel and initrd may use: above the first MiB and below the hole.
+  const AddrRange ram{kHighRam, ram_low - kHighRam};
+  BootPlan plan;
+  plan.image = parse_kernel(config.kernel);
+  plan.kernel = place_kernel(config.kernel, plan.image, ram);
+  if (config.initrd) {
+    plan.initrd = place_initrd(*config.initrd, plan.image.initrd_max, plan.kernel, ram);
+  }
+  check_command_line(config.command_line);
+  const uint64_t line_max = std::min(plan.image.cmdline_max, kCommandLine.size - 1);
+  if (config.command_line.size() > line_max) {
+    config.kernel.reject("takes a command line of at most {} bytes, this one has {}", line_max,
+                         config.command_line.size());
+  }
+  return plan;
+}
+
 void write_command_line(const std::string& line, GuestMemory& memory) {
   const auto text = std::as_bytes(std::span(line.c_str(), line.size() + 1));
   const bool written = memory.write(GuestAddr(kCommandLine.base), text);
@@ -118,22 +136,16 @@ LongModeStart start_linux64(const BootConfig& config, const KernelImage& image, 
 
 }  // namespace
 
+void check_boot(const BootConfig& config, uint64_t ram_low) {
+  plan_boot(config, ram_low);
+}
+
 BootResult load_kernel(const BootConfig& config, GuestMemory& memory) {
-  const KernelImage image = parse_kernel(config.kernel);
-  const AddrRange ram = usable_ram(memory);
-
-  BootResult result;
-  result.kernel = place_kernel(config.kernel, image, ram);
-  if (config.initrd) {
-    result.initrd = place_initrd(*config.initrd, image.initrd_max, result.kernel, ram);
-  }
-  check_command_line(config.command_line);
-  const uint64_t line_max = std::min(image.cmdline_max, kCommandLine.size - 1);
-  if (config.command_line.size() > line_max) {
-    config.kernel.reject("takes a command line of at most {} bytes, this one has {}", line_max,
-                         config.command_line.size());
-  }
-
+  const MemoryRegion& low = memory.regions().front();
+  assert(low.base == GuestAddr(0));
+  const BootPlan plan = plan_boot(config, low.bytes.size());
+  const KernelImage& image = plan.image;
+  BootResult result{.start = {}, .kernel = plan.kernel, .initrd = plan.initrd};
   for (const KernelSegment& segment : image.segments) {
     load(config.kernel, segment.file_offset, {segment.memory.base, segment.file_size}, memory);
   }

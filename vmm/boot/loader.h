@@ -29,6 +29,10 @@ struct BootResult {
   AddrRange initrd;  ///< empty without one
 };
 
+/// Throws what load_kernel() would throw when the guest has `ram_low` bytes of RAM below the hole,
+/// and loads nothing.
+void check_boot(const BootConfig& config, uint64_t ram_low);
+
 /// Loads everything. `memory` must be untouched (its zeroes are the kernel's .bss) and start at 0
 /// with at least 2 MiB. Throws ConfigError, naming the file and what is wrong with it, before
 /// anything is written; std::system_error when a file cannot be read.

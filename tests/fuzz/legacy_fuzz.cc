@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "kvm/bus.h"
@@ -112,7 +113,7 @@ class LegacyRun {
 
  private:
   void step() {
-    switch (input_.below(12)) {
+    switch (input_.below(13)) {
       case 0: return access(kCom1Ports.base, 8);
       case 1: return access(Devices::kPm1, 9);
       case 2: return access(kCmosPorts.base, 2);
@@ -129,6 +130,7 @@ class LegacyRun {
         input_.flag() ? files_.loop.hold(SimOp::Write) : files_.loop.release(SimOp::Write);
         return;
       case 10: return devices_->acpi_pm.press_power_button();
+      case 11: return open_port();
       default: return carry_on();
     }
   }
@@ -169,8 +171,21 @@ class LegacyRun {
     if (port == kCom1Ports.base + 5) assert(((value & 1) != 0) == !state.received.empty());
   }
 
+  /// As a driver does it: 8 bits, no loopback, FIFOs and interrupts; and input is there.
+  void open_port() {
+    out(kCom1Ports.base + 3, 3);
+    out(kCom1Ports.base + 4, 0xb);
+    out(kCom1Ports.base + 2, input_.take<uint8_t>());
+    out(kCom1Ports.base + 1, input_.take<uint8_t>());
+    files_.loop.push_input(files_.console.in, input_.bytes(input_.below(20)));
+    files_.loop.run_until_idle();
+  }
+
+  /// Fills the console, or nearly. Once in a run, and rarely: it takes long.
   void print_much() {
-    for (size_t i = input_.below(256) * 64; i > 0; --i) out(kCom1Ports.base, 'x');
+    if (input_.take<uint8_t>() < 0xf0 || std::exchange(has_printed_much_, true)) return;
+    const size_t room = input_.below(40);
+    for (size_t i = Console::kOutputSize; i > room; --i) devices_->tap.send(std::byte{'x'});
   }
 
   /// Saves all, and restores it into other devices: what a guest can do, a state may hold.
@@ -218,6 +233,7 @@ class LegacyRun {
   Events events_;
   Files files_;
   std::unique_ptr<Devices> devices_;
+  bool has_printed_much_ = false;
   size_t written_ = 0;  // by devices before these
 };
 

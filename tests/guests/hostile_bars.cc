@@ -127,7 +127,7 @@ void attack_toggle(Scene& scene) {
   for (int round = 0; round < 10; ++round) {
     target->start();
     target->fill_request();
-    for (uint16_t i = 0; i < 10; ++i) {
+    for (uint16_t i = 1; i <= 10; ++i) {
       target->offer({0});
       function.set_command(0, pci::kCommandMemory);
       function.set_bar(kBar, away);
@@ -135,6 +135,7 @@ void attack_toggle(Scene& scene) {
       function.set_command(0, pci::kCommandBusMaster);
       function.set_bar(kBar, home);
       function.set_command(pci::kCommandBusMaster);
+      expect(Text(target->wait_for_outcome(i)) == Text("ok"), "a request fails under moves");
     }
     scene.bystander.check();
   }

@@ -2,8 +2,11 @@
 #include "kvm/memory.h"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 
 #include <array>
+#include <csignal>
 #include <limits>
 #include <vector>
 
@@ -113,6 +116,32 @@ TEST_CASE("a view gives ring indices by offset") {
   view->write<uint32_t>(0xfc, 0x01020304);
   CHECK(memory.read<uint8_t>(GuestAddr(0x20ff)) == 0x01);
   CHECK_FALSE(memory.view(GuestAddr(kMiB - 0x80), 0x100));
+}
+
+/// The signal that ended a process which did `act` and nothing else; 0 when it went well.
+template <typename F>
+int signal_of_process(F act) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const rlimit no_core{.rlim_cur = 0, .rlim_max = 0};
+    ::setrlimit(RLIMIT_CORE, &no_core);
+    ::signal(SIGABRT, SIG_DFL);  // Catch has a handler of its own
+    ::close(STDERR_FILENO);
+    act();
+    ::_exit(0);
+  }
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+TEST_CASE("asserts fire in every build: an offset beyond a view is our mistake") {
+  const GuestMemory memory = two_regions();
+  const auto view = memory.view(GuestAddr(0x2000), 0x100);
+  REQUIRE(view);
+  CHECK(signal_of_process([&] { view->write<uint32_t>(0xfc, 1); }) == 0);
+  CHECK(signal_of_process([&] { view->write<uint32_t>(0xfd, 1); }) == SIGABRT);
+  CHECK(signal_of_process([&] { view->load_acquire(0x41); }) == SIGABRT);
 }
 
 TEST_CASE("pages that the host wrote are noted from track_dirty on, until taken") {

@@ -211,4 +211,19 @@ void serial_interrupts() {
   }
 }
 
+void serial_flood() {
+  static char block[4096];
+  memset(block, 'x', sizeof(block));
+  for (uint64_t left = option_number("bytes", 160 << 10); left > 0;) {
+    const uint64_t size = left < sizeof(block) ? left : sizeof(block);
+    left -= size;
+    // In ring 0 a string instruction leaves the guest once, not for each byte.
+    in_ring0([size] {
+      const char* from = block;
+      uint64_t count = size;
+      asm volatile("rep outsb" : "+S"(from), "+c"(count) : "d"(kData) : "memory");
+    });
+  }
+}
+
 }  // namespace guest

@@ -13,6 +13,10 @@ using Catch::Matchers::Contains;
 using Catch::Matchers::Matches;
 using Catch::Matchers::StartsWith;
 
+/// Around the first digit of ECX in what the legacy guest prints of CPUID.
+const std::string kCpuid = "cpuid: [0-9a-f]{8} [0-9a-f]{8} ";
+const std::string kRest = "[0-9a-f]{7} [0-9a-f]{8}\n";
+
 TEST_CASE("a guest gets its command line and memory map, and prints to the debug console") {
   const Ended end = run(guest("hello", "first second=2", {"--memory", "64M"}));
   CHECK(end.output ==
@@ -100,6 +104,23 @@ TEST_CASE("without --boot-timer its page is nothing") {
   const Ended end = run(guest("legacy", "what=timer", {"--log-level", "info"}));
   CHECK(end.status == 1);
   CHECK(end.log.find("Guest-boot-time") == std::string::npos);
+}
+
+TEST_CASE("a CPUID bit that is switched off is off for the guest") {
+  const std::string cmdline = "what=cpuid leaf=1";
+  CHECK_THAT(run(guest("legacy", cmdline)).output, Matches(kCpuid + "[89a-f]" + kRest));
+  for (const char* change : {"hypervisor=off", "1,0,ecx,31=off"}) {
+    const Ended end = run(guest("legacy", cmdline, {"--cpuid", change}));
+    CHECK_THAT(end.output, Matches(kCpuid + "[0-7]" + kRest));
+    CHECK(end.log == "");
+  }
+}
+
+TEST_CASE("a CPUID bit that KVM forces is reported") {
+  const Ended end = run(guest("legacy", "what=cpuid leaf=7", {"--cpuid", "smap=off"}));
+  const bool visible = (std::stoul(end.output.substr(16, 8), nullptr, 16) >> 20 & 1) != 0;
+  const std::string report = "cpuid: 'smap=off' has no effect, KVM forces this bit on this host";
+  CHECK((end.log.find(report) != std::string::npos) == visible);
 }
 
 TEST_CASE("ports that belong to nobody read ones") {

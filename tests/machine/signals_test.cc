@@ -117,6 +117,16 @@ TEST_CASE("a machine whose output nobody reads goes on to its end") {
   CHECK(process.wait_for_end().status == 1);
 }
 
+TEST_CASE("a machine whose output is stuck goes on to its end") {
+  Process process(guest("legacy", "what=serial-flood"));
+  // Never reading: the pipe is full, and so is what ringlet keeps for it.
+  REQUIRE(process.wait_without_reading([&] { return state(process) == 'Z'; }));
+  const Ended end = process.wait_for_end();
+  CHECK(end.status == 1);
+  CHECK(end.output == std::string(end.output.size(), 'x'));
+  CHECK(end.output.size() >= 4096);
+}
+
 // ---- The terminal ------------------------------------------------------------------------------
 
 TEST_CASE("Ctrl-A X leaves the machine with status 7, and the terminal is as it was") {

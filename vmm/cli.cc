@@ -29,10 +29,20 @@ in a value is written twice. `ringlet devices` lists every device with its optio
 Ctrl-A X leaves a machine that has the terminal, Ctrl-A A sends a Ctrl-A.
 )";
 
-/// Names for the options that are not in a table.
-constexpr const char* kConfigOption = "--config";
-constexpr const char* kDryRunOption = "--dry-run";
-constexpr const char* kCpuidOption = "--cpuid";
+/// The options that are in no table, since they are no single field of the machine.
+struct OtherOption {
+  const char* name;
+  const char* value;
+  const char* doc;
+};
+constexpr OtherOption kConfigOption{
+    "--config", "FILE", "machine as JSON; other options replace its values or add devices"};
+constexpr OtherOption kDryRunOption{"--dry-run", "",
+                                    "check everything, print the machine as JSON, and end"};
+constexpr OtherOption kCpuidOption{
+    "--cpuid", "FEATURE=on|off",
+    "switch a feature of the virtual CPUs, such as avx512f=off, or any bit by its leaf, subleaf, "
+    "register and number: 0x7,0,ebx,16=off"};
 
 std::string flag_name(std::string_view name) {
   return fmt::format("--{}", name);
@@ -63,9 +73,8 @@ void add_flag(CLI::App& app, const std::string& name, const std::string& doc) {
 }
 
 void add_run_options(CLI::App& run) {
-  add_text(run, kConfigOption, "machine as JSON; other options replace its values or add devices",
-           "FILE");
-  add_flag(run, kDryRunOption, "check everything, print the machine as JSON, and end");
+  add_text(run, kConfigOption.name, kConfigOption.doc, kConfigOption.value);
+  add_flag(run, kDryRunOption.name, kDryRunOption.doc);
   const MachineConfig defaults;
   for (const auto& row : kMachineOptions) {
     const auto text = help_text(row.spec, row.get(defaults));
@@ -75,8 +84,7 @@ void add_run_options(CLI::App& run) {
       add_text(run, flag_name(row.spec.name), text, option_placeholder(row.spec));
     }
   }
-  add_text(run, kCpuidOption, "switch a feature of the virtual CPUs, such as avx512f=off",
-           "FEATURE=on|off")
+  add_text(run, kCpuidOption.name, kCpuidOption.doc, kCpuidOption.value)
       ->group("Repeatable options");
   for_each_device_type([&](const auto& type) {
     add_text(run, flag_name(type.name), std::string(type.title), "LIST")
@@ -159,13 +167,13 @@ bool add_device(MachineConfig& machine, const std::string& name, const std::stri
 MachineConfig machine_from_options(const GivenOptions& given) {
   MachineConfig machine;
   given.for_each([&](const std::string& name, const std::string& text) {
-    if (name != kConfigOption) return;
+    if (name != kConfigOption.name) return;
     if (text.empty()) throw ConfigError(name + ": expected a file name, got \"\"");
     machine = machine_from_file(text);
   });
   std::set<std::string> seen;
   given.for_each([&](const std::string& name, const std::string& text) {
-    if (name == kCpuidOption) {
+    if (name == kCpuidOption.name) {
       machine.cpuid.push_back(parse_cpuid_change(text, name));
     } else if (!add_device(machine, name, text)) {
       if (!seen.insert(name).second) throw ConfigError(name + ": given twice");
@@ -222,7 +230,15 @@ std::string describe_devices(std::string_view type) {
 
 std::string reference_as_markdown() {
   std::string text = "## Options of `ringlet run`\n\n";
-  text += options_as_markdown(help_of<MachineConfig>(kMachineOptions));
+  std::vector<OptionHelp> rows = help_of<MachineConfig>(kMachineOptions);
+  for (const OtherOption& other : {kCpuidOption, kConfigOption, kDryRunOption}) {
+    rows.push_back({.name = std::string_view(other.name).substr(2),
+                    .value = other.value,
+                    .default_value = "",
+                    .doc = other.doc});
+  }
+  text += options_as_markdown(rows);
+  text += "\n`cpuid` may be given several times; in JSON it is a list of such texts.\n";
   text += "\n## Devices\n";
   for_each_device_type([&](const auto& type) {
     text += fmt::format("\n### `--{}`\n\n{}, e.g. `{}`.\n\n{}", type.name, type.title, type.example,
@@ -269,7 +285,7 @@ CommandLine parse_command_line(std::span<const char* const> args) {
   refuse_extras(app);
   for (const auto* command : app.get_subcommands()) refuse_extras(*command);
   if (run.parsed()) {
-    result.command = is_given(run, kDryRunOption) ? Command::DryRun : Command::Run;
+    result.command = is_given(run, kDryRunOption.name) ? Command::DryRun : Command::Run;
     result.machine = machine_from_options(GivenOptions(run));
   } else if (devices.parsed()) {
     result.text =

@@ -148,6 +148,7 @@ TEST_CASE("devices lists all types, or one") {
 TEST_CASE("the reference shows options, devices and exit statuses as tables") {
   const auto text = parse({"devices", "--markdown"}).text;
   CHECK_THAT(text, Contains("| `cpus` | N | 1 | number of virtual CPUs |"));
+  CHECK_THAT(text, Contains("| `cpuid` | FEATURE=on\\|off |  | switch a feature"));
   CHECK_THAT(text, Contains("| `queues` | N | 1 | number of request queues |"));
   CHECK_THAT(text, Contains("| 2 | wrong usage or configuration |"));
 }

@@ -80,11 +80,17 @@ check_discard() {
 
 # One processor, memory beyond the hole below 4 GiB; resets by ACPI.
 boot_memory() {
-  boot memory '' 'system pci messages interrupts restart' --cpus 1 --memory 6G
+  make_disk "$work/memory.img"
+  boot memory '' 'system pci messages interrupts disks files:data restart' --cpus 1 --memory 6G \
+    --disk "path=$work/memory.img,serial=data"
   ends 'reset by ACPI ends with status 3' 3
   tells '1 processor runs' 'cpus 1'
   tells '6 GiB of memory are there' 'memory_mib (5[89]|60|61)[0-9][0-9]'
-  tells 'MSI-X is on with 6 GiB' 'pci 0000:00:01.0 .* msix=on vectors=2'
+  same 'MSI-X is on with 6 GiB' "$(grep -c '^pci .* 1af4:1042 .* msix=on vectors=2$' "$out")" 2
+  tells "the disk's serial number, with 1 processor" 'disk vdb serial=data ro=0 .*'
+  tells 'a file system on a disk is read, with 1 processor' 'read data: made by the host'
+  check 'a file system on a disk is written, with 1 processor' written_by_guest "$work/memory.img"
+  check 'what the guest wrote with 1 processor is sound' file_system_is_clean "$work/memory.img"
   kernel_is_content '6 GiB'
   check_resources
 }

@@ -1,8 +1,9 @@
 // The I/O loop: one thread, one io_uring, and on it every device.
 //
-// A turn of the loop: run what other threads posted; hand each completion to its owner; run what
-// those deferred to the end of the batch (publishing used rings, signalling interrupts); then one
-// system call submits everything new and waits. Nothing that runs on the loop may block.
+// A turn of the loop: run what other threads posted; hand each completion to its owner; look at the
+// queues that are being watched; run what all those deferred to the end of the batch (publishing
+// used rings, signalling interrupts); then one system call submits everything new and waits.
+// Nothing that runs on the loop may block.
 //
 // IoLoop is the seam for tests: UringLoop (kvm/uring_loop.h) talks to the kernel, the simulated
 // twin in tests/fake/ answers from a seed.
@@ -23,9 +24,16 @@ struct IoFile {
   bool operator==(const IoFile&) const = default;
 };
 
+/// What a loop keeps in a completion.
+class CompletionLink {
+ private:
+  friend class UringLoop;
+  bool waits_ = false;  // for others to do something, not for the host's I/O
+};
+
 /// Who is told of an operation's end. Belongs to its request and stays put, with all buffers and
 /// iovecs it names, until completed() was called.
-class Completion {
+class Completion : public CompletionLink {
  public:
   /// On the loop. `result` is what the system call would return: bytes, or -errno (-ECANCELED
   /// after cancel()). `more` is set while a multishot operation goes on.
@@ -85,6 +93,67 @@ class TaskList {
   Task* tail_ = nullptr;
 };
 
+class Poller;
+
+/// What a loop keeps in a poller.
+class PollerLink {
+ private:
+  friend class PollerList;
+  Poller* next_ = nullptr;
+  bool watched_ = false;
+};
+
+/// Work that shows itself in memory, whether or not anybody tells of it: chains in a virtqueue.
+class Poller : public PollerLink {
+ public:
+  /// Takes what has come; false when there was nothing. On the loop, at any time, often.
+  virtual bool poll() noexcept = 0;
+  /// The loop is about to sleep: from now on new work has to wake it, by a completion or post().
+  /// False when some came meanwhile, which poll() must take first. On the loop.
+  virtual bool arm() noexcept = 0;
+
+ protected:
+  Poller() = default;
+  ~Poller() = default;
+  Poller(const Poller&) = delete;
+  Poller& operator=(const Poller&) = delete;
+};
+
+/// The pollers that a loop watches: those whose work need not wake it.
+class PollerList {
+ public:
+  bool empty() const { return head_ == nullptr; }
+  /// Does nothing when `poller` is in the list already.
+  void add(Poller& poller) noexcept {
+    if (poller.watched_) return;
+    poller.watched_ = true;
+    poller.next_ = head_;
+    head_ = &poller;
+  }
+  /// Polls each. True when there was work.
+  bool poll() noexcept {
+    bool worked = false;
+    for (Poller* each = head_; each != nullptr; each = each->next_) worked |= each->poll();
+    return worked;
+  }
+  /// Arms each, and keeps those that found work. True when none did.
+  bool arm() noexcept {
+    Poller** link = &head_;
+    while (Poller* const each = *link) {
+      if (!each->arm()) {
+        link = &each->next_;
+        continue;
+      }
+      *link = each->next_;
+      each->watched_ = false;
+    }
+    return head_ == nullptr;
+  }
+
+ private:
+  Poller* head_ = nullptr;
+};
+
 /// Everything but post() is for the loop's own thread, or for set-up before the loop runs.
 class IoLoop {
  public:
@@ -121,6 +190,11 @@ class IoLoop {
 
   /// Runs `task` after the last completion of this batch, before the batch is submitted.
   virtual void defer(Task& task) noexcept = 0;
+  /// From now on polls `poller` in each turn, until the next sleep, before which it is armed.
+  virtual void watch(Poller& poller) noexcept = 0;
+  /// Whether the loop looks around before it sleeps, so that work which is watched for, and comes
+  /// soon, need not wake it.
+  virtual bool polls() const noexcept = 0;
   /// Runs `task` on the loop soon, ahead of completions not yet handed out. Any thread; does
   /// nothing while the task waits already. What the caller wrote before is visible to the task.
   virtual void post(Task& task) noexcept = 0;

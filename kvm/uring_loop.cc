@@ -22,12 +22,25 @@ namespace {
 constexpr uint64_t kNsPerSecond = 1'000'000'000;
 /// How long a drain waits for something to complete before it cancels again.
 constexpr uint64_t kDrainPatienceNs = 50'000'000;
+/// How long a driver that polls takes at most to answer what it was just shown.
+constexpr uint64_t kAnswerNs = 4'000;
+/// With that many requests under way waking up for one costs no time, as the others go on.
+constexpr uint64_t kDeep = 4;
+/// Looks around between two looks at the clock.
+constexpr unsigned kLooksPerClock = 8;
+/// Submissions after which it is tried again whether requests complete as they are submitted.
+constexpr unsigned kSubmissionsPerTrial = 32;
+
 /// How long to leave a kernel alone that has no memory for our requests.
 constexpr std::chrono::milliseconds kRefusedPause{1};
 
 }  // namespace
 
-UringLoop::UringLoop(const UringOptions& options) : ring_(options) {
+UringLoop::UringLoop(const UringOptions& options)
+    : ring_(options),
+      poll_ns_(options.poll_ns),
+      guest_window_(options.poll_ns),
+      host_window_(options.poll_ns) {
   timespecs_.resize(ring_.ring().sq.ring_entries);
   for (uint32_t slot = ring_.files(); slot > 0; --slot) free_slots_.push_back(slot - 1);
   wake_file_ = add_file(wake_fd_.fd());
@@ -60,9 +73,16 @@ void UringLoop::enter(bool sleep) {
 // Whether a system call would bring anything: requests to submit, or completions that the kernel
 // shows only to a thread that enters it.
 bool UringLoop::has_business_with_kernel() {
-  const io_uring& ring = ring_.ring();
-  return io_uring_sq_ready(&ring) > 0 ||
-         (IO_URING_READ_ONCE(*ring.sq.kflags) & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN)) != 0;
+  return io_uring_sq_ready(&ring_.ring()) > 0 || kernel_hides_completions();
+}
+
+bool UringLoop::kernel_hides_completions() {
+  return (IO_URING_READ_ONCE(*ring_.ring().sq.kflags) &
+          (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN)) != 0;
+}
+
+bool UringLoop::kernel_has_news() {
+  return io_uring_cq_ready(&ring_.ring()) > 0 || kernel_hides_completions();
 }
 
 // ---- The loop ----------------------------------------------------------------------------------
@@ -79,18 +99,20 @@ void UringLoop::run() noexcept {
 
 void UringLoop::turn() {
   ++turns_;
+  signalled_ = false;
   run_posted();
   hand_out_completions();
+  watched_.poll();
+  batch_ended_ = !deferred_.empty();
+  run_deferred();
+  batch_ended_ = batch_ended_ && !signalled_;
+  if (!backlog_.empty()) move_backlog();
+  submit_and_wait();
+}
+
+void UringLoop::run_deferred() {
   TaskList batch_end = std::exchange(deferred_, TaskList{});
   while (Task* const task = batch_end.pop()) task->run();
-  if (!backlog_.empty()) move_backlog();
-  if (may_sleep()) {
-    enter(true);  // the common case: one system call submits everything and sleeps
-    const std::lock_guard lock(mutex_);
-    sleeping_ = false;
-  } else if (has_business_with_kernel()) {
-    enter(false);
-  }
 }
 
 // Only the tasks that wait now: one that posts itself again gets its next turn later.
@@ -107,6 +129,7 @@ void UringLoop::run_posted() noexcept {
 }
 
 void UringLoop::hand_out_completions() {
+  if (kernel_hides_completions()) enter(false);
   // No more than there are now, so that posted and deferred work gets its turn.
   for (unsigned left = io_uring_cq_ready(&ring_.ring()); left > 0; --left) {
     io_uring_cqe* cqe = nullptr;
@@ -123,6 +146,7 @@ void UringLoop::hand_out(uint64_t user_data, int32_t result, bool more) {
   if ((user_data & 1) != 0) return hand_out_poll(static_cast<size_t>(user_data >> 1), result, more);
   Completion* const done = reinterpret_cast<Completion*>(static_cast<uintptr_t>(user_data));
   --in_flight_;
+  if (done->waits_) --waits_;
   if (!features().cancel_any) under_way_.erase(done);
   done->completed(result, false);
 }
@@ -143,17 +167,90 @@ void UringLoop::hand_out_poll(size_t poll, int32_t result, bool more) {
   }
   polls_[poll] = Poll{};
   --in_flight_;
+  --waits_;
   done.completed(result, false);
 }
 
-// True when there is nothing left to do here; from then on post() wakes us.
+// ---- Waiting -----------------------------------------------------------------------------------
+
+// One system call in most turns: it submits what the turn has brought and waits for what comes
+// next. Two where the loop looks around for work in between.
+void UringLoop::submit_and_wait() {
+  if (has_work() || kernel_hides_completions()) {
+    if (has_business_with_kernel()) enter(false);
+    return;
+  }
+  const uint64_t poll_ns = poll_time();
+  if (io_uring_sq_ready(&ring_.ring()) > 0) {
+    const bool trial = ++submissions_ >= kSubmissionsPerTrial;
+    if (poll_ns > 0 || completes_at_once_ || trial) {
+      submissions_ = 0;
+      enter(false);
+      completes_at_once_ = kernel_has_news();
+      if (completes_at_once_) return;
+    }
+  }
+  if (poll_ns > 0 && look_around(poll_ns)) return;
+  sleep();
+}
+
+// The window for what the loop would wait for now; null when a wait tells nothing.
+PollWindow* UringLoop::window() {
+  const uint64_t under_way = in_flight_ - waits_;
+  if (under_way == 0) return &guest_window_;
+  return under_way < kDeep ? &host_window_ : nullptr;
+}
+
+uint64_t UringLoop::poll_time() {
+  if (in_flight_ == waits_ && watched_.empty()) return 0;
+  const PollWindow* const adaptive = window();
+  const uint64_t answer = batch_ended_ ? std::min(kAnswerNs, poll_ns_) : 0;
+  return std::max(adaptive != nullptr ? adaptive->ns() : 0, answer);
+}
+
+// True when there is work now.
+bool UringLoop::look_around(uint64_t ns) {
+  PollWindow* const adaptive = window();
+  const uint64_t start = now_ns();
+  while (true) {
+    for (unsigned i = 0; i < kLooksPerClock; ++i) {
+      if (watched_.poll() || kernel_has_news() || has_work()) {
+        if (adaptive != nullptr) adaptive->waited(now_ns() - start);
+        return true;
+      }
+      __builtin_ia32_pause();
+    }
+    if (now_ns() - start >= ns) return false;
+  }
+}
+
+void UringLoop::sleep() {
+  if (!watched_.arm() || !may_sleep()) return;
+  PollWindow* const adaptive = poll_ns_ > 0 ? window() : nullptr;
+  const uint64_t start = adaptive != nullptr ? now_ns() : 0;
+  enter(true);
+  if (adaptive != nullptr) adaptive->waited(now_ns() - start);
+  const std::lock_guard lock(mutex_);
+  sleeping_ = false;
+}
+
+bool UringLoop::has_work() {
+  return !deferred_.empty() || !backlog_.empty() || !refused_.empty() ||
+         io_uring_cq_ready(&ring_.ring()) > 0 || has_posted_.load(std::memory_order_acquire) ||
+         stop_.load(std::memory_order_acquire);
+}
+
+// True when nothing was posted; from then on post() wakes us.
 bool UringLoop::may_sleep() noexcept {
-  if (!deferred_.empty() || !backlog_.empty() || !refused_.empty()) return false;
-  if (io_uring_cq_ready(&ring_.ring()) > 0) return false;
   const std::lock_guard lock(mutex_);
   if (!posted_.empty() || stop_.load(std::memory_order_relaxed)) return false;
   sleeping_ = true;
   return true;
+}
+
+void UringLoop::watch(Poller& poller) noexcept {
+  assert(on_loop());
+  watched_.add(poller);
 }
 
 void UringLoop::defer(Task& task) noexcept {
@@ -194,8 +291,7 @@ void UringLoop::drain() {
     run_posted();
     hand_out_refused();
     hand_out_completions();
-    TaskList batch_end = std::exchange(deferred_, TaskList{});
-    while (Task* const task = batch_end.pop()) task->run();
+    run_deferred();
     if (!refused_.empty() || !deferred_.empty()) continue;
     if (in_flight_ == 0) break;
     cancel_everything();

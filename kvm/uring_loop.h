@@ -5,6 +5,10 @@
 // user_data. A multishot poll's is the number of its record instead (the lowest bit tells), as
 // the kernel may end it early and it is then armed again.
 //
+// Before it sleeps the loop may look around for a while: at queues that are watched, and at the
+// completion queue. A thread takes tens of microseconds to wake, and a kick costs the guest as much,
+// so this pays where the next event comes soon; how long it takes each time decides about the next.
+//
 // End of life: stop() makes run() cancel what is under way and return when all of it has
 // completed. Only then may devices, buffers and guest memory go. A request that is submitted
 // meanwhile completes with -ECANCELED, so nobody may try again after that error.
@@ -21,6 +25,7 @@
 #include "kvm/fd.h"
 #include "kvm/io_loop.h"
 #include "kvm/log.h"
+#include "kvm/poll_window.h"
 #include "kvm/uring_setup.h"
 
 namespace ringlet {
@@ -57,6 +62,8 @@ class UringLoop final : public IoLoop {
   void cancel(Completion& done) noexcept override;
   void signal(IoFile eventfd) noexcept override;
   void defer(Task& task) noexcept override;
+  void watch(Poller& poller) noexcept override;
+  bool polls() const noexcept override { return poll_ns_ > 0; }
   void post(Task& task) noexcept override;
   uint64_t now_ns() const noexcept override;
 
@@ -85,7 +92,8 @@ class UringLoop final : public IoLoop {
   bool on_loop() const;
   bool refuse(Completion& done);
   void start(io_uring_sqe& sqe, IoFile file, Completion& done);
-  void start(io_uring_sqe& sqe, Completion& done);
+  void start_wait(io_uring_sqe& sqe, IoFile file, Completion& done);
+  void put_request(io_uring_sqe& sqe, IoFile file, Completion& done);
   void put(const io_uring_sqe& sqe);
   io_uring_sqe* free_entry();
   void fill(io_uring_sqe& entry, const io_uring_sqe& sqe);
@@ -93,15 +101,25 @@ class UringLoop final : public IoLoop {
   void put_cancel(uint64_t user_data, uint32_t flags);
   void move_backlog();
   void enter(bool sleep);
+  void sleep();
+
 
   bool has_business_with_kernel();
+  bool kernel_hides_completions();
+  bool kernel_has_news();
 
   void turn();
+  void run_deferred();
+  void submit_and_wait();
+  PollWindow* window();
+  uint64_t poll_time();
+  bool look_around(uint64_t ns);
   void run_posted() noexcept;
   void hand_out_completions();
   void hand_out(uint64_t user_data, int32_t result, bool more);
   void hand_out_poll(size_t poll, int32_t result, bool more);
   void hand_out_refused();
+  bool has_work();
   bool may_sleep() noexcept;
   void drain();
   void cancel_everything();
@@ -117,9 +135,18 @@ class UringLoop final : public IoLoop {
   std::vector<Completion*> refused_;           // while draining
   std::unordered_set<Completion*> under_way_;  // only where the kernel has no cancel-any
   TaskList deferred_;
+  PollerList watched_;
+  const uint64_t poll_ns_;
+  PollWindow guest_window_;         // with no I/O under way: only the guest can bring work
+  PollWindow host_window_;          // with little under way
+  bool batch_ended_ = false;        // in this turn, without a signal: the driver may be polling
+  bool signalled_ = false;          // in this turn
+  bool completes_at_once_ = false;  // what was submitted last did, as reads of cached pages do
+  unsigned submissions_ = 0;        // since that was last found out
   State state_ = State::SettingUp;
   std::thread::id thread_;
   uint64_t in_flight_ = 0;
+  uint64_t waits_ = 0;  // of those: polls and timeouts, which keep nobody busy
   uint64_t turns_ = 0;
   uint64_t enters_ = 0;
   LogLimit log_limit_;

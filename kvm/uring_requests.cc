@@ -111,7 +111,7 @@ void UringLoop::poll_once(IoFile file, Completion& done) noexcept {
   io_uring_sqe sqe{};
   sqe.opcode = IORING_OP_POLL_ADD;
   sqe.poll32_events = POLLIN;
-  start(sqe, file, done);
+  start_wait(sqe, file, done);
 }
 
 void UringLoop::timeout(uint64_t ns, Completion& done) noexcept {
@@ -119,19 +119,26 @@ void UringLoop::timeout(uint64_t ns, Completion& done) noexcept {
   sqe.opcode = IORING_OP_TIMEOUT;
   sqe.len = 1;
   sqe.addr = ns;  // until fill() has a place for the time
-  start(sqe, done);
+  start_wait(sqe, {}, done);
 }
 
 void UringLoop::start(io_uring_sqe& sqe, IoFile file, Completion& done) {
   assert(file);
-  sqe.fd = static_cast<int32_t>(file.slot);
-  start(sqe, done);
+  done.waits_ = false;
+  put_request(sqe, file, done);
 }
 
-void UringLoop::start(io_uring_sqe& sqe, Completion& done) {
+void UringLoop::start_wait(io_uring_sqe& sqe, IoFile file, Completion& done) {
+  done.waits_ = true;
+  put_request(sqe, file, done);
+}
+
+void UringLoop::put_request(io_uring_sqe& sqe, IoFile file, Completion& done) {
   if (refuse(done)) return;
+  if (file) sqe.fd = static_cast<int32_t>(file.slot);
   sqe.user_data = user_data_of(done);
   ++in_flight_;
+  if (done.waits_) ++waits_;
   if (!features().cancel_any) under_way_.insert(&done);
   put(sqe);
 }
@@ -152,6 +159,7 @@ void UringLoop::poll(IoFile file, Completion& done) noexcept {
   if (record == polls_.end()) record = polls_.emplace(polls_.end());
   *record = Poll{.done = &done, .file = file};
   ++in_flight_;
+  ++waits_;
   arm(static_cast<size_t>(record - polls_.begin()));
 }
 
@@ -194,6 +202,7 @@ void UringLoop::signal(IoFile eventfd) noexcept {
   sqe.fd = static_cast<int32_t>(eventfd.slot);
   sqe.addr = address(&kOne);
   sqe.len = sizeof kOne;
+  signalled_ = true;
   sqe.user_data = kNobody;  // it fails only where the counter is full: enough to wake up for
   if (features().cqe_skip) sqe.flags = IOSQE_CQE_SKIP_SUCCESS;
   put(sqe);

@@ -32,6 +32,8 @@ struct UringOptions {
   /// Kernel threads for file I/O that would block, and for what may block forever.
   uint32_t bounded_workers = 16;
   uint32_t unbounded_workers = 8;
+  /// For how long the loop at most looks around for work before it sleeps; 0: not at all.
+  uint64_t poll_ns = 0;
   UringFeatures allow{};
 };
 

@@ -220,12 +220,23 @@ bool Queue::publish() noexcept {
   return (avail_.load_relaxed(ring::kFlags) & ring::kAvailNoInterrupt) == 0;
 }
 
+bool Queue::has_avail() const noexcept {
+  return broken_.empty() && avail_.load_relaxed(ring::kIndex) != next_avail_;
+}
+
 void Queue::suppress_kicks() noexcept {
-  // With EVENT_IDX an avail_event that stays behind suppresses kicks by itself.
-  if (!event_idx_) used_.store_release(ring::kFlags, ring::kUsedNoNotify);
+  if (!kicks_wanted_) return;
+  kicks_wanted_ = false;
+  if (event_idx_) {
+    // Behind the index: no move of it passes there before it has gone all the way round.
+    used_.store_release(ring::avail_event(size_), static_cast<uint16_t>(next_avail_ - 1));
+  } else {
+    used_.store_release(ring::kFlags, ring::kUsedNoNotify);
+  }
 }
 
 bool Queue::allow_kicks() noexcept {
+  kicks_wanted_ = true;
   if (event_idx_) {
     used_.store_release(ring::avail_event(size_), next_avail_);
   } else {

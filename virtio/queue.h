@@ -71,7 +71,9 @@ class Queue {
   /// driver wants an interrupt for that (2.7.7).
   [[nodiscard]] bool publish() noexcept;
 
-  /// Asks the driver to skip kicks while the queue is being drained.
+  /// Whether the driver has made chains available that were not popped yet: one load.
+  bool has_avail() const noexcept;
+  /// Asks the driver to skip kicks: the queue is being drained, or polled.
   void suppress_kicks() noexcept;
   /// Asks for a kick at the next chain; true when one came in meanwhile, for which no kick will
   /// come: the caller must drain again (2.7.7.2, 2.7.10).
@@ -121,6 +123,7 @@ class Queue {
   uint16_t next_used_;
   uint16_t published_;  // next_used_ at the last publish()
   uint16_t in_flight_ = 0;
+  bool kicks_wanted_ = true;
   std::string_view broken_;
 
   // Slots are reused last-in first-out, so that a shallow queue stays in few cache lines. The

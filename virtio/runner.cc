@@ -212,26 +212,32 @@ void Runner::Lane::completed(int32_t result, bool more) noexcept {
   runner.serve(*this);
 }
 
+bool Runner::Lane::poll() noexcept {
+  if (!runner.may_serve(*this) || !queue->has_avail()) return false;
+  runner.serve(*this);
+  return true;
+}
+
+// A queue that is not served now wants no kicks: it is looked at when that changes.
+bool Runner::Lane::arm() noexcept {
+  return !runner.may_serve(*this) || !queue->allow_kicks();
+}
+
+// What is left when the turn's share is used up, and what comes while the loop is awake, the loop
+// finds by polling; kicks are asked for again before it sleeps (2.7.10).
 void Runner::serve(Lane& lane) noexcept {
-  if (!serving() || !lane.queue || lane.resetting) return;
+  if (!may_serve(lane)) return;
   Queue& queue = *lane.queue;
   queue.suppress_kicks();
+  loop_.watch(lane);
   unsigned handled = 0;
-  // Also bounds how often the guest may pretend that a chain came in meanwhile.
-  unsigned left = kChainsPerTurn;
-  while (left > 0 && serving()) {
-    --left;
-    if (auto chain = queue.pop()) {
-      ++handled;
-      deliver_config();
-      device_.handle(std::move(*chain));
-    } else if (!queue.allow_kicks()) {
-      break;
-    } else {
-      queue.suppress_kicks();
-    }
+  while (handled < kChainsPerTurn && serving()) {
+    auto chain = queue.pop();
+    if (!chain) break;
+    ++handled;
+    deliver_config();
+    device_.handle(std::move(*chain));
   }
-  if (left == 0) loop_.post(lane.serve);
   counters_.chains.fetch_add(handled, std::memory_order_relaxed);
   device_.batch_end(lane.index);
   if (!queue.broken().empty()) fail(queue.broken());
@@ -250,6 +256,11 @@ void Runner::complete(Chain chain, uint32_t written) noexcept {
 
 void Runner::publish(Lane& lane) noexcept {
   if (!lane.queue || lane.resetting || phase_ != Phase::Active) return;
+  if (loop_.polls()) {
+    // A driver that waits for what it is shown now answers with new chains soon.
+    lane.queue->suppress_kicks();
+    loop_.watch(lane);
+  }
   if (lane.queue->publish()) signal(events_.queue_interrupt(lane.index));
 }
 

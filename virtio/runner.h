@@ -108,10 +108,12 @@ class Runner final : public DeviceHost {
   };
 
   /// One virtqueue's place on the loop; exists for good, its Queue comes and goes.
-  struct Lane final : Completion {
+  struct Lane final : Completion, Poller {
     Lane(Runner& owner, uint16_t number)
         : runner(owner), index(number), serve(*this), publish(*this) {}
     void completed(int32_t result, bool more) noexcept override;
+    bool poll() noexcept override;
+    bool arm() noexcept override;
 
     struct ServeTask final : Task {
       explicit ServeTask(Lane& owner) : lane(owner) {}
@@ -165,6 +167,9 @@ class Runner final : public DeviceHost {
   void start_queue(Lane& lane, const QueueConfig& config, QueuePosition position) noexcept;
   void begin_reset() noexcept;
   void begin_queue_reset(Lane& lane) noexcept;
+  bool may_serve(const Lane& lane) const noexcept {
+    return serving() && lane.queue && !lane.resetting;
+  }
   void serve(Lane& lane) noexcept;
   void publish(Lane& lane) noexcept;
   void chain_came_home(Lane& lane) noexcept;

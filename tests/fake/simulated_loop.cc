@@ -160,6 +160,7 @@ void SimulatedLoop::run_posted() {
 
 bool SimulatedLoop::step() {
   ++turn_;
+  go_to_sleep();
   bool worked = !posted_.empty();
   run_posted();
   absorb_host_events();
@@ -168,6 +169,7 @@ bool SimulatedLoop::step() {
     worked = true;
     run_posted();
   }
+  worked = poll_watched() || worked;
   TaskList now = std::exchange(deferred_, TaskList{});
   worked = worked || !now.empty() || !signals_.empty();
   while (Task* const task = now.pop()) task->run();
@@ -176,9 +178,22 @@ bool SimulatedLoop::step() {
   return worked || !at_rest();
 }
 
+// A busy loop comes to look at its queues sooner or later.
+bool SimulatedLoop::poll_watched() {
+  return (!options_.adversarial || random(2) == 0) && watched_.poll();
+}
+
+// Between two turns: when there is nothing to do, and now and then although there is, as if it had
+// come a moment later.
+void SimulatedLoop::go_to_sleep() {
+  const bool rests = deferred_.empty() && posted_.empty() &&
+                     std::ranges::none_of(ops_, [this](Op& op) { return may_complete(op); });
+  if (rests || (options_.adversarial && random(4) == 0)) watched_.arm();
+}
+
 bool SimulatedLoop::at_rest() {
   const auto comes = [this](Op& op) { return may_complete(op); };
-  return deferred_.empty() && posted_.empty() && signals_.empty() &&
+  return deferred_.empty() && posted_.empty() && signals_.empty() && watched_.empty() &&
          std::ranges::none_of(ops_, comes);
 }
 

@@ -106,6 +106,8 @@ class SimulatedLoop final : public IoLoop {
     /// Of a hundred events of a multishot poll, how many end it.
     unsigned end_poll_percent = 0;
     size_t max_files = 1024;
+    /// Says that it looks around for work before it sleeps.
+    bool polls = true;
     /// Real descriptors are all eventfds, and are looked at after look_at_host_events() only: a
     /// turn then makes no system call.
     bool host_events_on_request = false;
@@ -203,6 +205,8 @@ class SimulatedLoop final : public IoLoop {
   void cancel(Completion& done) noexcept override;
   void signal(IoFile eventfd) noexcept override;
   void defer(Task& task) noexcept override;
+  void watch(Poller& poller) noexcept override { watched_.add(poller); }
+  bool polls() const noexcept override { return options_.polls; }
   void post(Task& task) noexcept override;
   uint64_t now_ns() const noexcept override { return now_ns_; }
 
@@ -242,6 +246,8 @@ class SimulatedLoop final : public IoLoop {
   void decide(Op& op);
   void start_submitted();
   void run_posted();
+  bool poll_watched();
+  void go_to_sleep();
   bool may_complete(Op& op);
   bool is_due(Op& op);
   bool deliver_one();
@@ -270,6 +276,7 @@ class SimulatedLoop final : public IoLoop {
   std::vector<Op> ops_;            // in the order of submission
   std::vector<size_t> due_;        // deliver_one()'s, kept for its capacity
   TaskList deferred_;
+  PollerList watched_;
   TaskList posted_;
   std::array<bool, kSimOps> held_{};
   std::array<int32_t, kSimOps> fail_all_{};

@@ -6,8 +6,9 @@
 // the kernel may end it early and it is then armed again.
 //
 // Before it sleeps the loop may look around for a while: at queues that are watched, and at the
-// completion queue. A thread takes tens of microseconds to wake, and a kick costs the guest as much,
-// so this pays where the next event comes soon; how long it takes each time decides about the next.
+// completion queue. A thread takes tens of microseconds to wake, and a kick costs the guest as
+// much, so this pays where the next event comes soon; how long it takes each time decides about the
+// next.
 //
 // End of life: stop() makes run() cancel what is under way and return when all of it has
 // completed. Only then may devices, buffers and guest memory go. A request that is submitted
@@ -102,7 +103,6 @@ class UringLoop final : public IoLoop {
   void move_backlog();
   void enter(bool sleep);
   void sleep();
-
 
   bool has_business_with_kernel();
   bool kernel_hides_completions();

@@ -33,11 +33,13 @@ constexpr Suffix kMemorySuffixes[] = {
     {"", 1ull << 20},
 };
 constexpr Suffix kDurationSuffixes[] = {{"s", 1000}, {"ms", 1}, {"", 1000}};
+constexpr Suffix kInstantSuffixes[] = {{"ms", 1000}, {"us", 1}, {"", 1}};
 constexpr Suffix kNoSuffixes[] = {{"", 1}};
 
 std::span<const Suffix> suffixes(OptionForm form) {
   if (form == OptionForm::Memory) return kMemorySuffixes;
   if (form == OptionForm::Duration) return kDurationSuffixes;
+  if (form == OptionForm::Instant) return kInstantSuffixes;
   return kNoSuffixes;
 }
 
@@ -65,7 +67,7 @@ std::optional<uint64_t> parse_number(OptionForm form, std::string_view text) {
 
 std::string print_number(OptionForm form, uint64_t number) {
   if (form == OptionForm::Port) return fmt::format("{:#x}", number);
-  if (form != OptionForm::Memory && form != OptionForm::Duration) return std::to_string(number);
+  if (suffixes(form).size() == 1) return std::to_string(number);
   // The tables start with the largest units, and end with the one that a missing suffix means.
   for (const auto& [name, factor] : suffixes(form)) {
     if (number != 0 && number % factor == 0) return fmt::format("{}{}", number / factor, name);
@@ -187,7 +189,8 @@ void name_first_item(const OptionSpecs& specs, Item& first) {
 
 bool option_has_unit(const OptionSpec& spec) {
   return spec.kind == OptionKind::Choice || spec.form == OptionForm::Memory ||
-         spec.form == OptionForm::Duration || spec.form == OptionForm::Port;
+         spec.form == OptionForm::Duration || spec.form == OptionForm::Instant ||
+         spec.form == OptionForm::Port;
 }
 
 std::string option_expected(const OptionSpec& spec) {
@@ -203,6 +206,8 @@ std::string option_expected(const OptionSpec& spec) {
       return "a size" + range(spec) + " such as 512M or 1G (a plain number is in MiB)";
     case OptionForm::Duration:
       return "a time" + range(spec) + " such as 10s or 500ms (a plain number is in seconds)";
+    case OptionForm::Instant:
+      return "a time" + range(spec) + " such as 50us or 1ms (a plain number is in microseconds)";
     case OptionForm::Port: return "an I/O port" + range(spec);
     default: return "a number" + range(spec);
   }

@@ -36,6 +36,7 @@ enum class OptionForm {
   PowerOfTwo,  ///< a number
   Memory,      ///< bytes, written 512M, 1G, 4GiB or 65536B; without a suffix MiB, as in other VMMs
   Duration,    ///< milliseconds, written 500ms or 5s; without a suffix seconds
+  Instant,     ///< microseconds, written 50us or 1ms; without a suffix microseconds
   Port,        ///< an I/O port, printed in hexadecimal
 };
 

@@ -30,6 +30,7 @@ struct MachineConfig {
   bool huge_pages = false;
   std::string serial = "stdio";  ///< or "none", or the name of a file for the output
   uint64_t grace_ms = 10'000;
+  uint64_t io_poll_us = 50;
   bool boot_timer = false;
   std::optional<uint16_t> debug_exit;     ///< 4 ports from here on
   std::optional<uint16_t> debug_console;  ///< 1 port
@@ -78,6 +79,11 @@ inline constexpr Option<MachineConfig> kMachineOptions[] = {
          .doc = "time the guest has to power off after a first SIGTERM or SIGINT",
          .form = OptionForm::Duration,
          .max = 86'400'000}),
+    option<&MachineConfig::io_poll_us>(
+        {.name = "io-poll",
+         .doc = "longest time the I/O loop looks around before it sleeps; 0: sleep at once",
+         .form = OptionForm::Instant,
+         .max = 10'000}),
     option<&MachineConfig::boot_timer>(
         {.name = "boot-timer", .doc = "log when the guest writes 123 to address 0xc0000000"}),
     option<&MachineConfig::debug_exit>(

@@ -66,6 +66,7 @@ Machine::Machine(const MachineConfig& config)
           {.identity_map = GuestAddr(kKvmIdentityMap.base), .tss = GuestAddr(kKvmTss.base)}),
       interrupts_(vm_),
       doorbells_(vm_),
+      loop_({.poll_ns = config.io_poll_us * 1000}),
       bridge_(buses_, {.ecam = kEcam, .window32 = kPciWindow32, .window64 = window64_}) {
   watch_guest_memory(&memory_);
   add_devices(config);

@@ -34,7 +34,7 @@ std::string with_disk(const std::string& member) {
 
 constexpr const char* kKeys =
     "; expected cpuid, devices, kernel, initrd, cmdline, cpus, memory, memory-backing, huge-pages, "
-    "serial, grace, boot-timer, debug-exit, debug-console, log-level, log-file";
+    "serial, grace, io-poll, boot-timer, debug-exit, debug-console, log-level, log-file";
 constexpr const char* kDiskKeys =
     "; expected type, path, id, readonly, direct, queues, queue-size, serial, discard, writeback";
 

@@ -114,6 +114,24 @@ TEST_CASE("times take suffixes and count in seconds without one") {
   CHECK(parse("x,pause=250ms").pause_ms == 250);
 }
 
+TEST_CASE("short times take suffixes and count in microseconds without one") {
+  constexpr OptionSpec kShort{.name = "look",
+                              .doc = "a look",
+                              .form = OptionForm::Instant,
+                              .max = 10'000,
+                              .kind = OptionKind::Number};
+  const auto parsed = [&](const char* text) {
+    return std::get<uint64_t>(convert_option(kShort, OptionValue(std::string(text)), "look"));
+  };
+  CHECK(parsed("50us") == 50);
+  CHECK(parsed("50") == 50);
+  CHECK(parsed("2ms") == 2000);
+  CHECK(print_option(kShort, uint64_t{2500}) == "2500us");
+  CHECK_THROWS_MATCHES(parsed("1s"), ConfigError,
+                       Message("look: expected a time from 0 to 10ms such as 50us or 1ms (a plain "
+                               "number is in microseconds), got \"1s\""));
+}
+
 TEST_CASE("errors name the option, what was expected and what came instead") {
   CHECK_THROWS_MATCHES(parse("x,lanes=65"), ConfigError,
                        Message("--gadget lanes: expected a number from 1 to 64, got \"65\""));

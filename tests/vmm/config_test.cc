@@ -68,6 +68,7 @@ constexpr std::string_view kFullMachine = R"({
   "huge-pages": true,
   "serial": "out.txt",
   "grace": "1500ms",
+  "io-poll": "20us",
   "boot-timer": true,
   "debug-exit": "0xf4",
   "debug-console": "0xe9",
@@ -108,6 +109,7 @@ TEST_CASE("every field of the JSON reaches the configuration") {
   CHECK(config.huge_pages);
   CHECK(config.serial == "out.txt");
   CHECK(config.grace_ms == 1500);
+  CHECK(config.io_poll_us == 20);
   CHECK(config.boot_timer);
   CHECK(config.debug_exit == 0xf4);
   CHECK(config.debug_console == 0xe9);

@@ -19,8 +19,7 @@ Blk::Blk(const BlkSettings& settings, const BlkBacking& backing)
       backing_(backing),
       traits_(make_traits()),
       writeback_(settings.writeback),
-      requests_(settings.queues),
-      ranges_(settings.queues) {
+      lanes_(settings.queues) {
   assert(backing.size % kSector == 0 && settings.serial.size() <= kSerialBytes);
 }
 
@@ -80,13 +79,13 @@ void Blk::attach(DeviceHost& host) noexcept {
 
 void Blk::activate(Features features) noexcept {
   features_ = features;
-  for (Requests& requests : requests_) {
-    if (!requests) requests = std::make_unique<Request[]>(settings_.queue_size);
-  }
-  for (auto& ranges : ranges_) {
-    // Uninitialised, and so without memory behind it until a request needs it.
-    const size_t count = size_t{kMaxRanges} * settings_.queue_size;
-    if (!ranges) ranges = std::make_unique_for_overwrite<BlkRange[]>(count);
+  const size_t slots = settings_.queue_size;
+  for (Lane& lane : lanes_) {
+    if (lane.requests) continue;
+    lane.requests = std::make_unique<Request[]>(slots);
+    // Uninitialised, and so without memory behind them until a request needs it.
+    lane.ranges = std::make_unique_for_overwrite<BlkRange[]>(kMaxRanges * slots);
+    lane.joined = std::make_unique_for_overwrite<iovec[]>(kMaxRunParts * slots);
   }
 }
 
@@ -103,6 +102,8 @@ void Blk::set_writeback(bool on) noexcept {
 }
 
 void Blk::config_written(std::span<const std::byte> config) noexcept {
+  // The mode is that of the requests to come.
+  for (Lane& lane : lanes_) submit_run(lane);
   writeback_ = config[offsetof(BlkConfigLayout, writeback)] != std::byte{0};
 }
 
@@ -112,23 +113,24 @@ bool Blk::write_through() const noexcept {
 }
 
 void Blk::cancel(QueueIndex queue) noexcept {
-  const Requests& requests = requests_[queue.value()];
+  Lane& lane = lanes_[queue.value()];
+  cancel_run(lane);
   for (uint16_t slot = 0; slot < settings_.queue_size; ++slot) {
-    Request& request = requests[slot];
+    Request& request = lane.requests[slot];
     if (!request.chain) continue;
     request.cancelled = true;
-    host_->loop().cancel(request);
+    if (request.step != Request::Step::Joined) host_->loop().cancel(request);
   }
 }
 
 // Requests ------------------------------------------------------------------------------------
 
-Blk::Request& Blk::request_of(const Chain& chain) noexcept {
-  return requests_[chain.queue().index().value()][chain.slot()];
+Blk::Lane& Blk::lane_of(const Chain& chain) noexcept {
+  return lanes_[chain.queue().index().value()];
 }
 
 void Blk::handle(Chain chain) noexcept {
-  Request& request = request_of(chain);
+  Request& request = lane_of(chain).requests[chain.slot()];
   assert(!request.chain);
   request.owner = this;
   request.chain.emplace(std::move(chain));
@@ -137,6 +139,10 @@ void Blk::handle(Chain chain) noexcept {
   request.transferred = 0;
   request.writable_bytes = 0;
   start(request);
+}
+
+void Blk::batch_end(QueueIndex queue) noexcept {
+  submit_run(lanes_[queue.value()]);
 }
 
 void Blk::start(Request& request) noexcept {
@@ -154,9 +160,12 @@ void Blk::start(Request& request) noexcept {
   }
   request.type = header.type;
   request.writable_bytes = chain.writable_bytes();
+  if (request.type == VIRTIO_BLK_T_IN || request.type == VIRTIO_BLK_T_OUT) {
+    return start_transfer(request, header.sector);
+  }
+  // Operations begin in the order of their requests.
+  submit_run(lane_of(chain));
   switch (request.type) {
-    case VIRTIO_BLK_T_IN:
-    case VIRTIO_BLK_T_OUT: start_transfer(request, header.sector); return;
     case VIRTIO_BLK_T_FLUSH:
       counters_.flushes.fetch_add(1, std::memory_order_relaxed);
       start_flush(request);

@@ -52,8 +52,6 @@ struct BlkSettings {
   std::string serial{};  ///< up to 20 bytes
 };
 
-struct BlkRange;
-
 class Blk final : public Device {
  public:
   /// Written by the loop, read by any thread.
@@ -62,6 +60,7 @@ class Blk final : public Device {
     std::atomic<uint64_t> read_bytes{0};
     std::atomic<uint64_t> writes{0};
     std::atomic<uint64_t> written_bytes{0};
+    std::atomic<uint64_t> merged{0};  ///< reads and writes done by the operation of a neighbour
     std::atomic<uint64_t> flushes{0};
     std::atomic<uint64_t> discards{0};
     std::atomic<uint64_t> guest_errors{0};  ///< requests that the guest got wrong
@@ -78,19 +77,22 @@ class Blk final : public Device {
   void attach(DeviceHost& host) noexcept override;
   void activate(Features features) noexcept override;
   void handle(Chain chain) noexcept override;
+  void batch_end(QueueIndex queue) noexcept override;
   void config_written(std::span<const std::byte> config) noexcept override;
   void cancel(QueueIndex queue) noexcept override;
   void reset() noexcept override;
 
  private:
   class Request;
-  using Requests = std::unique_ptr<Request[]>;
+  struct Run;
+  struct Lane;
 
   DeviceTraits make_traits() const;
-  Request& request_of(const Chain& chain) noexcept;
+  Lane& lane_of(const Chain& chain) noexcept;
   void set_writeback(bool on) noexcept;
   bool in_range(uint64_t sector, uint64_t sectors) const noexcept;
   bool fits_direct(std::span<const iovec> parts, uint64_t offset) const noexcept;
+  IoFile file_for(std::span<const iovec> parts, uint64_t offset) const noexcept;
   bool write_through() const noexcept;
 
   // Each starts a request, or finishes it with its status.
@@ -102,9 +104,15 @@ class Blk final : public Device {
   void start_identify(Request& request) noexcept;
   void start_flush(Request& request) noexcept;
   void submit_transfer(Request& request) noexcept;
+  void submit(Request& request, std::span<const iovec> parts, IoFile file) noexcept;
   void submit_range(Request& request) noexcept;
   void submit_zeroes(Request& request) noexcept;
   void advance(Request& request, size_t bytes) noexcept;
+  // Neighbours: virtio/blk_merge.cc.
+  void collect(Request& request) noexcept;
+  void submit_run(Lane& lane) noexcept;
+  void cancel_run(Lane& lane) noexcept;
+  void joined_done(Request& first, int32_t result) noexcept;
   // Each takes the result of one operation.
   void transfer_done(Request& request, int32_t result) noexcept;
   void range_done(Request& request, int32_t result) noexcept;
@@ -122,9 +130,8 @@ class Blk final : public Device {
   IoFile buffered_file_;
   Features features_;
   bool writeback_;
-  bool flush_failed_ = false;                        // for good
-  std::vector<Requests> requests_;                   // by queue, then by Chain::slot()
-  std::vector<std::unique_ptr<BlkRange[]>> ranges_;  // the same, kMaxRanges for each slot
+  bool flush_failed_ = false;  // for good
+  std::vector<Lane> lanes_;    // by queue
   LogLimit log_limit_;
   Counters counters_;
 };

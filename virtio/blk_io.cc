@@ -47,11 +47,11 @@ void Blk::start_transfer(Request& request, uint64_t sector) noexcept {
   count.fetch_add(1, std::memory_order_relaxed);
   volume.fetch_add(bytes, std::memory_order_relaxed);
   request.offset = sector * kSector;
-  request.step = Request::Step::Transfer;
+  request.left = bytes;
   if (bytes == 0) {
     finish(request, VIRTIO_BLK_S_OK);
   } else {
-    submit_transfer(request);
+    collect(request);
   }
 }
 
@@ -67,15 +67,22 @@ bool Blk::fits_direct(std::span<const iovec> parts, uint64_t offset) const noexc
   return bytes % backing_.offset_alignment == 0;
 }
 
+// The kernel keeps direct and buffered accesses to a file coherent, so what O_DIRECT would refuse
+// simply takes the other way.
+IoFile Blk::file_for(std::span<const iovec> parts, uint64_t offset) const noexcept {
+  return backing_.buffered_fd < 0 || fits_direct(parts, offset) ? file_ : buffered_file_;
+}
+
 void Blk::submit_transfer(Request& request) noexcept {
-  // The kernel keeps direct and buffered accesses to a file coherent, so what O_DIRECT would
-  // refuse simply takes the other way.
-  const bool direct = backing_.buffered_fd < 0 || fits_direct(request.parts, request.offset);
-  const IoFile file = direct ? file_ : buffered_file_;
+  submit(request, request.parts, file_for(request.parts, request.offset));
+}
+
+void Blk::submit(Request& request, std::span<const iovec> parts, IoFile file) noexcept {
+  request.step = Request::Step::Transfer;
   if (request.type == VIRTIO_BLK_T_IN) {
-    host_->loop().readv(file, request.parts, request.offset, request);
+    host_->loop().readv(file, parts, request.offset, request);
   } else {
-    host_->loop().writev(file, request.parts, request.offset, write_through(), request);
+    host_->loop().writev(file, parts, request.offset, write_through(), request);
   }
 }
 
@@ -96,7 +103,7 @@ void Blk::start_ranges(Request& request, BlkFeature needed) noexcept {
 /// All of a request is judged before any of it is done.
 uint8_t Blk::read_ranges(Request& request) noexcept {
   const Chain& chain = *request.chain;
-  request.ranges = {&ranges_[chain.queue().index().value()][size_t{kMaxRanges} * chain.slot()],
+  request.ranges = {&lane_of(chain).ranges[kMaxRanges * chain.slot()],
                     static_cast<size_t>(chain.readable_bytes() / sizeof(BlkRangeLayout))};
   const bool discard = request.type == VIRTIO_BLK_T_DISCARD;
   const uint32_t known = discard ? 0U : uint32_t{VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP};
@@ -143,8 +150,7 @@ void Blk::submit_zeroes(Request& request) noexcept {
   } else {
     parts = parts.first(std::min<uint64_t>(request.left / kZeroBytes, parts.size()));
   }
-  const bool direct = backing_.buffered_fd < 0 || fits_direct(parts, request.offset);
-  host_->loop().writev(direct ? file_ : buffered_file_, parts, request.offset, write_through(),
+  host_->loop().writev(file_for(parts, request.offset), parts, request.offset, write_through(),
                        request);
 }
 
@@ -158,6 +164,7 @@ void Blk::start_flush(Request& request) noexcept {
 
 void Blk::operation_done(Request& request, int32_t result) noexcept {
   if (request.step == Request::Step::Flush) note_flush(result);
+  if (request.next != nullptr) return joined_done(request, result);
   if (request.cancelled) return finish(request, VIRTIO_BLK_S_IOERR);
   using enum Request::Step;
   switch (request.step) {
@@ -165,7 +172,8 @@ void Blk::operation_done(Request& request, int32_t result) noexcept {
     case Range:
     case Zeroes: range_done(request, result); break;
     case Flush: flush_done(request, result); break;
-    case Idle: assert(false && "a completion without an operation"); break;
+    case Idle:
+    case Joined: assert(false && "a completion without an operation"); break;
   }
 }
 
@@ -174,7 +182,7 @@ void Blk::transfer_done(Request& request, int32_t result) noexcept {
   // Nothing read where there should be data: the file was truncated under us.
   if (result <= 0) return host_error(request, result == 0 ? -EIO : result);
   advance(request, static_cast<size_t>(result));
-  if (request.parts.empty()) {
+  if (request.left == 0) {
     finish(request, VIRTIO_BLK_S_OK);
   } else {
     submit_transfer(request);
@@ -184,6 +192,7 @@ void Blk::transfer_done(Request& request, int32_t result) noexcept {
 void Blk::advance(Request& request, size_t bytes) noexcept {
   request.transferred += bytes;
   request.offset += bytes;
+  request.left -= bytes;
   while (!request.parts.empty() && bytes >= request.parts.front().iov_len) {
     bytes -= request.parts.front().iov_len;
     request.parts = request.parts.subspan(1);

@@ -1,9 +1,10 @@
-// A request of virtio-blk under way; for virtio/blk*.cc only.
+// Requests of virtio-blk under way, and how neighbours are joined; for virtio/blk*.cc only.
 #pragma once
 
 #include <sys/uio.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 
@@ -13,7 +14,11 @@ namespace ringlet {
 
 /// What one range of a DISCARD or WRITE_ZEROES covers at most: 2 GiB.
 inline constexpr uint32_t kMaxRangeSectors = 1U << 22;
-inline constexpr uint32_t kMaxRanges = 16;
+inline constexpr size_t kMaxRanges = 16;
+
+/// What neighbours joined into one operation may add up to.
+inline constexpr uint64_t kMaxRunBytes = 1 << 20;
+inline constexpr size_t kMaxRunParts = 256;
 
 /// One range of such a request, judged. Has no constructor: room for many costs no memory.
 struct BlkRange {
@@ -27,7 +32,8 @@ class Blk::Request final : public Completion {
  public:
   void completed(int32_t result, bool) noexcept override { owner->operation_done(*this, result); }
 
-  enum class Step : uint8_t { Idle, Transfer, Flush, Range, Zeroes };
+  /// Joined: without an operation of its own, collected or part of a neighbour's.
+  enum class Step : uint8_t { Idle, Joined, Transfer, Flush, Range, Zeroes };
 
   Blk* owner = nullptr;
   std::optional<Chain> chain;
@@ -40,8 +46,28 @@ class Blk::Request final : public Completion {
   uint64_t writable_bytes = 0;  // in front of the status
   uint64_t transferred = 0;     // bytes done
   uint64_t offset = 0;          // bytes: where the next operation starts
-  uint64_t left = 0;            // Range and Zeroes: bytes left of this range
+  uint64_t left = 0;            // bytes left of the transfer, or of this range
+  Request* next = nullptr;      // its neighbour in the same run or operation
   iovec last_zeroes{};          // Zeroes: the end of a range
+};
+
+/// Transfers of one batch that came one behind the other and lie so on the disk: collected, to be
+/// submitted as one operation.
+struct Blk::Run {
+  Request* first = nullptr;  // null: nothing is collected
+  Request* last = nullptr;
+  IoFile file;
+  uint64_t bytes = 0;
+  size_t parts = 0;
+  uint64_t requests = 0;
+};
+
+/// What is kept for one queue.
+struct Blk::Lane {
+  std::unique_ptr<Request[]> requests;  // by Chain::slot()
+  std::unique_ptr<BlkRange[]> ranges;   // kMaxRanges for each slot
+  std::unique_ptr<iovec[]> joined;      // kMaxRunParts for each slot: those of a joined operation
+  Run run;
 };
 
 }  // namespace ringlet

@@ -82,7 +82,8 @@ class Device {
   }
   /// The driver made a chain available. The device completes it now or later.
   virtual void handle(Chain chain) noexcept = 0;
-  /// All chains that were waiting have been handed over: a batch ends here.
+  /// All chains that were waiting have been handed over: a batch ends here. Follows every handle(),
+  /// with nothing but config_written() and more of that queue's chains in between.
   virtual void batch_end(QueueIndex) noexcept {}
   /// The driver changed its configuration, which now reads `config`.
   virtual void config_written(std::span<const std::byte> config) noexcept = 0;

@@ -45,6 +45,7 @@ class Watcher final : public Device, private DeviceHost {
     assert(is_new);
     blk_.handle(std::move(chain));
   }
+  void batch_end(QueueIndex queue) noexcept override { blk_.batch_end(queue); }
   void config_written(std::span<const std::byte> config) noexcept override {
     blk_.config_written(config);
   }

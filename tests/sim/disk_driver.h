@@ -73,8 +73,9 @@ class DiskDriver {
     uint16_t vector = 0;
     std::unique_ptr<GuestRing> ring;
     std::vector<std::optional<DiskRequest>> requests;  // by head
-    uint16_t used_seen = 0;                            // the used index after the last turn
-    bool kick_owed = false;                            // its doorbell could not be reached
+    DiskStream stream;
+    uint16_t used_seen = 0;  // the used index after the last turn
+    bool kick_owed = false;  // its doorbell could not be reached
   };
   struct Quiet final : Task {
     void run() noexcept override { reached = true; }

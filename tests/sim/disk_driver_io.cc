@@ -18,7 +18,7 @@ bool DiskDriver::add_request(Lane& lane) {
   const uint16_t links = indirect ? std::min<uint16_t>(ring.size(), 8)
                                   : std::min<uint16_t>(ring.free_descriptors(), 8);
   if (links < 2 || ring.free_descriptors() == 0 || ring.is_full()) return false;
-  DiskRequest request = invent_request(facts_, style, next_tag_, random_);
+  DiskRequest request = invent_request(facts_, style, lane.stream, next_tag_, random_);
   const auto chain = place_request(request, style, links, arena_, random_);
   std::optional<uint16_t> head;
   if (!chain.empty()) head = indirect ? ring.add_indirect(chain, random_) : ring.add(chain);

@@ -150,8 +150,8 @@ void invent_bad(DiskRequest& request, const DiskFacts& facts, const RequestStyle
 
 }  // namespace
 
-DiskRequest invent_request(const DiskFacts& facts, const RequestStyle& style, uint64_t& next_tag,
-                           SimRandom& random) {
+DiskRequest invent_request(const DiskFacts& facts, const RequestStyle& style, DiskStream& stream,
+                           uint64_t& next_tag, SimRandom& random) {
   using Kind = DiskRequest::Kind;
   const unsigned sum = std::accumulate(style.weights.begin(), style.weights.end(), 0U);
   unsigned draw = random.below(sum);
@@ -162,9 +162,17 @@ DiskRequest invent_request(const DiskFacts& facts, const RequestStyle& style, ui
   request.kind = static_cast<Kind>(kind);
   request.writable_bytes = 1;
   const uint64_t tag = ++next_tag;
+  Span span = pick_span(facts, style, random);
+  if (stream.sector < facts.sectors && random.percent(style.sequential_percent)) {
+    request.kind = stream.kind;
+    span = {stream.sector, std::clamp<uint64_t>(span.sectors, 1, facts.sectors - stream.sector)};
+  }
+  if (request.kind == Kind::Read || request.kind == Kind::Write) {
+    stream = {.kind = request.kind, .sector = span.sector + span.sectors};
+  }
   switch (request.kind) {
-    case Kind::Read: invent_read(request, pick_span(facts, style, random)); break;
-    case Kind::Write: invent_write(request, pick_span(facts, style, random), facts, tag); break;
+    case Kind::Read: invent_read(request, span); break;
+    case Kind::Write: invent_write(request, span, facts, tag); break;
     case Kind::Flush:
       set_header(request, VIRTIO_BLK_T_FLUSH, 0);
       request.host_may_fail = true;

@@ -28,7 +28,8 @@ struct RequestStyle {
   bool any_layout = false;            // descriptors cut anywhere, not where fields end
   unsigned indirect_percent = 0;
   unsigned long_percent = 0;
-  uint64_t hot_sectors = 0;  // most requests go to these first ones, so that they overlap
+  uint64_t hot_sectors = 0;         // most requests go to these first ones, so that they overlap
+  unsigned sequential_percent = 0;  // requests that carry on where the one before ended
 };
 
 struct DiskRequest {
@@ -55,9 +56,15 @@ struct DiskRequest {
   Placed placed;
 };
 
-/// Invents one. `next_tag` counts up.
-DiskRequest invent_request(const DiskFacts& facts, const RequestStyle& style, uint64_t& next_tag,
-                           SimRandom& random);
+/// Where a read or a write of what has been read or written last would carry on.
+struct DiskStream {
+  DiskRequest::Kind kind = DiskRequest::Kind::Read;
+  uint64_t sector = 0;
+};
+
+/// Invents one, maybe as what follows on `stream`, and moves that on. `next_tag` counts up.
+DiskRequest invent_request(const DiskFacts& facts, const RequestStyle& style, DiskStream& stream,
+                           uint64_t& next_tag, SimRandom& random);
 /// Borrows memory for it, in pieces; the chain for it, empty when there is no room.
 std::vector<ChainLink> place_request(DiskRequest& request, const RequestStyle& style,
                                      size_t max_links, GuestArena& arena, SimRandom& random);

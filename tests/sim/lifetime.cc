@@ -186,6 +186,7 @@ void Lifetime::move() {
   const HostBridgeState bridge = board_->bridge.save();
   turns_before_ = turns();
   requests_before_ = requests();
+  merged_before_ = merged();
   ++moves_;
   board_->loop.drain();
   const std::unique_ptr<SimulatedBoard> old_board = std::move(board_);
@@ -254,6 +255,12 @@ void Lifetime::shut_down() {
 uint64_t Lifetime::requests() const {
   uint64_t sum = requests_before_;
   for (const auto& disk : disks_) sum += disk->transport().runner().counters().chains;
+  return sum;
+}
+
+uint64_t Lifetime::merged() const {
+  uint64_t sum = merged_before_;
+  for (const auto& disk : disks_) sum += disk->blk().counters().merged;
   return sum;
 }
 

@@ -22,6 +22,8 @@ class Lifetime {
   void run();
   uint64_t turns() const { return turns_before_ + board_->loop.turns(); }
   uint64_t requests() const;
+  /// Of those, reads and writes that the device joined to the one before.
+  uint64_t merged() const;
 
  private:
   static constexpr unsigned kMaxRounds = 20'000;
@@ -51,6 +53,7 @@ class Lifetime {
   uint64_t moves_ = 0;
   uint64_t turns_before_ = 0;
   uint64_t requests_before_ = 0;
+  uint64_t merged_before_ = 0;
   std::vector<std::unique_ptr<SimulatedDisk>> disks_;
   std::vector<std::unique_ptr<DiskDriver>> drivers_;
 };

@@ -40,6 +40,7 @@ DiskPlan draw_disk(SimRandom& random) {
   disk.style.any_layout = random.percent(40);
   disk.style.indirect_percent = random.percent(30) ? 0 : random.below(101U);
   disk.style.long_percent = random.percent(60) ? 0 : random.below(50U);
+  disk.style.sequential_percent = random.percent(50) ? 0 : random.between(20U, 95U);
   disk.style.hot_sectors = random.percent(50) ? 0 : random.between<uint64_t>(1, 8);
   return disk;
 }

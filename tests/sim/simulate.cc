@@ -27,6 +27,9 @@ Runs M simulated lifetimes (default 1000), with seeds N, N + 1, ... (default 1),
 invariant and its last actions, and exits with 1. --trace prints all that the lifetimes do.
 )";
 
+/// So many lifetimes come by everything that is common.
+constexpr uint64_t kTellingCount = 100;
+
 struct SimulateOptions {
   uint64_t seed = 1;
   uint64_t count = 1000;
@@ -38,6 +41,7 @@ struct Totals {
   std::atomic<uint64_t> next{0};
   std::atomic<uint64_t> turns{0};
   std::atomic<uint64_t> requests{0};
+  std::atomic<uint64_t> merged{0};
 };
 
 void run_one(uint64_t seed, GuestArena& arena, bool aloud, Totals& totals) {
@@ -48,6 +52,7 @@ void run_one(uint64_t seed, GuestArena& arena, bool aloud, Totals& totals) {
     lifetime.run();
     totals.turns += lifetime.turns();
     totals.requests += lifetime.requests();
+    totals.merged += lifetime.merged();
   }
   expect(live_allocations() == before, "{} allocations are left over", live_allocations() - before);
 }
@@ -106,12 +111,18 @@ int simulate(const SimulateOptions& options) {
   threads.clear();
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
   std::printf(
-      "%llu lifetimes from seed %llu without a violation: %llu requests, %llu turns, "
+      "%llu lifetimes from seed %llu without a violation: %llu requests (%llu merged), %llu turns, "
       "%.1f s, %.2f ms of CPU each\n",
       static_cast<unsigned long long>(options.count), static_cast<unsigned long long>(options.seed),
       static_cast<unsigned long long>(totals.requests.load()),
+      static_cast<unsigned long long>(totals.merged.load()),
       static_cast<unsigned long long>(totals.turns.load()), took.count(),
       cpu_seconds() * 1000 / static_cast<double>(std::max<uint64_t>(options.count, 1)));
+  // A simulation that no longer reaches what it is to test would find nothing wrong with it.
+  if (options.count >= kTellingCount && totals.merged == 0) {
+    std::fputs("simulate: no requests were merged in all of them\n", stderr);
+    return 1;
+  }
   return 0;
 }
 

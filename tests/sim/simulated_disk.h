@@ -40,6 +40,7 @@ class SimulatedDisk {
   const DiskPlan& plan() const { return plan_; }
   const std::string& serial() const { return serial_; }
   SimulatedInterrupts& interrupts() { return interrupts_; }
+  const Blk& blk() const { return blk_; }
   PciTransport& transport() { return transport_; }
   Meddler& meddler() { return meddler_; }
   Bdf bdf() const { return bdf_; }

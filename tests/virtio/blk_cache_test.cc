@@ -143,6 +143,7 @@ TEST_CASE("a cache mode counts for requests made available after it, even in the
       blk_.handle(std::move(chain));
       if (meanwhile) std::exchange(meanwhile, nullptr)();
     }
+    void batch_end(QueueIndex queue) noexcept override { blk_.batch_end(queue); }
     void config_written(std::span<const std::byte> config) noexcept override {
       blk_.config_written(config);
     }

@@ -16,9 +16,12 @@ namespace ringlet {
 inline constexpr uint32_t kMaxRangeSectors = 1U << 22;
 inline constexpr size_t kMaxRanges = 16;
 
-/// What neighbours joined into one operation may add up to.
-inline constexpr uint64_t kMaxRunBytes = 1 << 20;
-inline constexpr size_t kMaxRunParts = 256;
+/// What neighbours joined into one operation add up to at most. Small requests have gained what
+/// there is to gain by then; large ones are left to the disk in several pieces, which it can do at
+/// the same time, and whose ends do not wait for one another.
+inline constexpr uint64_t kMaxRunBytes = 256 << 10;
+/// So many bytes in pages of 4 KiB, and room to spare.
+inline constexpr size_t kMaxRunParts = 128;
 
 /// One range of such a request, judged. Has no constructor: room for many costs no memory.
 struct BlkRange {

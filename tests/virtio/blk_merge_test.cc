@@ -117,21 +117,24 @@ TEST_CASE("neighbours on both sides of O_DIRECT's rules are not joined") {
   CHECK(machine.loop.history().at(2).file == machine.disk_file);
 }
 
-TEST_CASE("neighbours are joined up to 1 MiB and 256 segments") {
-  constexpr uint32_t kHalf = 400 << 10;
-  MergeMachine machine({.disk_bytes = 8 << 20}, 256);
-  machine.offer({read(0, kHalf), read(800, kHalf), read(1600, kHalf), read(2400, 224 << 10)});
+TEST_CASE("neighbours are joined up to 256 KiB and 128 segments") {
+  constexpr uint32_t kKiB = 1024;
+  MergeMachine machine({}, 256);
+  machine.offer({read(0, 100 * kKiB), read(200, 100 * kKiB), read(400, 100 * kKiB),
+                 read(600, 156 * kKiB), read(912, 300 * kKiB), read(1512, kKiB)});
   machine.run();
-  CHECK(machine.seen() == std::vector<Seen>{{SimOp::Read, 0, 2 * kHalf},
-                                            {SimOp::Read, 2 * kHalf, kHalf + (224U << 10)}});
+  CHECK(machine.seen() == std::vector<Seen>{{SimOp::Read, 0, 200 * kKiB},
+                                            {SimOp::Read, 200 * kKiB, 256 * kKiB},
+                                            {SimOp::Read, 456 * kKiB, 300 * kKiB},
+                                            {SimOp::Read, 756 * kKiB, kKiB}});
   machine.loop.clear_history();
   const auto segments = [](uint64_t sector, size_t count) {
     return BlkShape{.type = kIn, .sector = sector, .parts = std::vector<uint32_t>(count, 512)};
   };
-  machine.offer({segments(0, 90), segments(90, 166), segments(256, 1)});
+  machine.offer({segments(0, 90), segments(90, 38), segments(128, 1)});
   machine.run();
   CHECK(machine.seen() ==
-        std::vector<Seen>{{SimOp::Read, 0, 256 * 512}, {SimOp::Read, 256 * 512, 512}});
+        std::vector<Seen>{{SimOp::Read, 0, 128 * 512}, {SimOp::Read, 128 * 512, 512}});
 }
 
 TEST_CASE("requests that are refused do not come between neighbours") {

@@ -77,7 +77,7 @@ void BlkDriver::start(const Options& options) {
     const Virtqueue::Options ring_options{
         .event_idx = features_.has(Feature::EventIndex),
         .indirect_entries =
-            features_.has(Feature::IndirectDescriptors) ? kTableEntries : uint16_t{0}};
+            features_.has(Feature::IndirectDescriptors) ? options.table_entries : uint16_t{0}};
     std::optional<Virtqueue>& ring = queues_[i].ring;
     if (ring && ring->size() == size) {
       ring->reset(ring_options);
@@ -125,6 +125,7 @@ void BlkDriver::set_up_interrupt_source() {
 
 void BlkDriver::on_intx(uint8_t) {
   if ((active_->device_.read_isr() & kIsrQueue) != 0) {
+    active_->interrupts_.raise();
     for (Queue& queue : active_->queues_) {
       queue.interrupts.raise();
     }
@@ -132,6 +133,7 @@ void BlkDriver::on_intx(uint8_t) {
 }
 
 void BlkDriver::on_msix(uint8_t vector) {
+  active_->interrupts_.raise();
   active_->queues_[vector - kFirstMsixVector].interrupts.raise();
 }
 

@@ -65,6 +65,7 @@ class BlkDriver {
     bool event_idx = true;  // where offered
     uint16_t queue_size = 256;
     uint16_t queues = 1;
+    uint16_t table_entries = 132;  // of each request's indirect table
   };
 
   static constexpr uint16_t kMaxQueues = 16;
@@ -89,6 +90,8 @@ class BlkDriver {
   // The request is not shown to the device before kick().
   uint16_t submit(uint16_t queue, Span<const Segment> segments);
   void kick(uint16_t queue);
+  // What completions of any queue raise, unless they are polled.
+  const InterruptCount& interrupts() const { return interrupts_; }
   // Waits for any request of this queue, in the way of Options::completion.
   UsedElement wait(uint16_t queue);
 
@@ -106,7 +109,6 @@ class BlkDriver {
     std::optional<Virtqueue> ring;
     InterruptCount interrupts;
   };
-  static constexpr uint16_t kTableEntries = 132;
   static constexpr size_t kMaxSegments = 130;  // of data in transfer()
 
   void set_up_interrupt_source();
@@ -124,6 +126,7 @@ class BlkDriver {
   Features offered_;
   Features features_;
   Queue queues_[kMaxQueues];
+  InterruptCount interrupts_;
   uint32_t last_used_length_ = 0;
 };
 

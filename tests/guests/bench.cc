@@ -1,19 +1,20 @@
-// Guest: measures a virtio-blk disk, or what single accesses to a device cost.
-// A run without measurement comes first. Then it prints "begin", measures, and prints "end"; after
-// each of these lines, and before the first, the machine sleeps, so that a host that reads counters
-// then reads them at rest. A line of JSON with the results follows.
-//   what=read|write|randread|randwrite   the load; reads are the default, writes destroy the region
+// Guest: measures a virtio-blk disk, or what single accesses to a device cost, in any number of
+// runs.
+//
+// Each run prints "ready" and sleeps; a host may stop the machine now, and ready the disk. It warms
+// up, prints "begin", measures, prints "end" and then a line of JSON with the results. The machine
+// sleeps before and after "begin" and "end": a host that reads counters then reads them at rest.
+//   runs=N                    how many (1). Options of one run may end with its number: depth2=32
+//   what=read|write|randread|randwrite   the load (randread); writes destroy the region
 //   what=config-read|port-read|kick      the cost of an access by MMIO, by port, of a notification
-//   block=N depth=N queues=N queue-size=N  bytes, requests in flight over all queues, queues
-//   wait=poll|interrupt|hlt   how completions are seen (poll)
-//   intx, direct, no-event-index   instead of MSI-X, indirect descriptors, EVENT_IDX
-//   batch=N                   completions to take before new requests are submitted (1)
-//   ms=N warm-up-ms=N         how long to measure (1000), and to run before that (200)
-//   requests=N                how many at most
-//   start=N size=N            the region of the disk in bytes (all)
-//   seed=N index=N            of the random offsets; which virtio-blk device (0)
-//   sleep-ms=N tsc-khz=N      how long the machine sleeps (50); the TSC's rate where KVM's clock
-//   lacks
+//   block=N depth=N queues=N queue-size=N  bytes (4096), requests in flight over all queues (1),
+//   queues wait=poll|interrupt|hlt   how completions are seen (poll) intx, direct, no-event-index
+//   instead of MSI-X, indirect descriptors, EVENT_IDX batch=N                   completions to take
+//   before new requests are submitted (1) ms=N warm-up-ms=N         how long to measure (1000), and
+//   to run before that (200) requests=N                how many at most start=N size=N the region
+//   of the disk in bytes (all) seed=N index=N            of the random offsets; which virtio-blk
+//   device (0) sleep-ms=N                how long each sleep lasts (50) tsc-khz=N the TSC's rate,
+//   for machines without KVM's clock
 #include <new>
 
 #include "bench_clock.h"
@@ -25,6 +26,7 @@
 namespace guest {
 namespace {
 
+constexpr uint64_t kMaxRuns = 16;  // the heap gives nothing back
 constexpr uint64_t kMaxRequests = ~uint64_t{0} >> 1;
 constexpr uint16_t kRequestSegments = 3;  // header, data, status
 constexpr uint16_t kConfigAddressPort = 0xcf8;
@@ -36,17 +38,52 @@ struct Limits {
   uint32_t sleep_ms;
 };
 
-uint64_t option_in(Text key, uint64_t otherwise, uint64_t min, uint64_t max) {
-  const uint64_t value = option_number(key, otherwise);
+// The options of one run: "depth2" if it is given, or else "depth".
+class RunOptions {
+ public:
+  explicit RunOptions(uint64_t run) : run_(run) {}
+
+  bool given(Text key) const { return option_given(own(key)) || option_given(key); }
+  Text text(Text key, Text otherwise) const {
+    return option_text(own(key), option_text(key, otherwise));
+  }
+  uint64_t number(Text key, uint64_t otherwise) const {
+    return option_number(own(key), option_number(key, otherwise));
+  }
+  uint64_t number_in(Text key, uint64_t otherwise, uint64_t min, uint64_t max) const;
+
+ private:
+  static constexpr size_t kMaxKey = 32;
+
+  // Valid until the next call.
+  Text own(Text key) const;
+
+  uint64_t run_;
+  mutable char key_[kMaxKey];
+};
+
+Text RunOptions::own(Text key) const {
+  expect(key.size + 2 <= kMaxKey, "the option {} is too long", key);
+  memcpy(key_, key.data, key.size);
+  size_t size = key.size;
+  if (run_ >= 10) {
+    key_[size++] = static_cast<char>('0' + run_ / 10);
+  }
+  key_[size++] = static_cast<char>('0' + run_ % 10);
+  return {key_, size};
+}
+
+uint64_t RunOptions::number_in(Text key, uint64_t otherwise, uint64_t min, uint64_t max) const {
+  const uint64_t value = number(key, otherwise);
   expect(value >= min && value <= max, "{} is {}, expected {} to {}", key, value, min, max);
   return value;
 }
 
-Limits limits() {
-  return {.ms = option_in("ms", 1000, 0, 600'000),
-          .warm_up_ms = option_in("warm-up-ms", 200, 0, 600'000),
-          .requests = option_in("requests", kMaxRequests, 1, kMaxRequests),
-          .sleep_ms = static_cast<uint32_t>(option_in("sleep-ms", 50, 0, 4000))};
+Limits limits(const RunOptions& run) {
+  return {.ms = run.number_in("ms", 1000, 0, 600'000),
+          .warm_up_ms = run.number_in("warm-up-ms", 200, 0, 600'000),
+          .requests = run.number_in("requests", kMaxRequests, 1, kMaxRequests),
+          .sleep_ms = static_cast<uint32_t>(run.number_in("sleep-ms", 50, 0, 4000))};
 }
 
 // Says where the measurement begins or ends, while nothing runs.
@@ -60,8 +97,8 @@ void mark(const char* line, uint32_t sleep) {
   }
 }
 
-Wait wait_option() {
-  const Text text = option_text("wait", "poll");
+Wait wait_option(const RunOptions& run) {
+  const Text text = run.text("wait", "poll");
   if (text == "interrupt") {
     return Wait::Interrupt;
   }
@@ -72,37 +109,37 @@ Wait wait_option() {
   return Wait::Poll;
 }
 
-LoadOptions load_options(Text what, const BlkDriver& blk) {
+LoadOptions load_options(const RunOptions& run, Text what, const BlkDriver& blk) {
   LoadOptions options;
   options.random = what.starts_with("rand");
   const Text type = options.random ? what.drop(4) : what;
   expect(type == "read" || type == "write", "what={}: there is no such load", what);
   options.type = type == "read" ? BlkType::In : BlkType::Out;
-  options.block_bytes = static_cast<uint32_t>(option_in("block", 4096, kSectorBytes, 4 << 20));
+  options.block_bytes = static_cast<uint32_t>(run.number_in("block", 4096, kSectorBytes, 4 << 20));
   expect(options.block_bytes % kSectorBytes == 0, "block={} is not whole sectors",
          options.block_bytes);
-  options.depth = static_cast<uint16_t>(option_in("depth", 1, 1, Load::kMaxDepth));
-  options.batch = static_cast<uint16_t>(option_in("batch", 1, 1, options.depth));
-  options.wait = wait_option();
-  options.seed = option_number("seed", 1);
+  options.depth = static_cast<uint16_t>(run.number_in("depth", 1, 1, Load::kMaxDepth));
+  options.batch = static_cast<uint16_t>(run.number_in("batch", 1, 1, options.depth));
+  options.wait = wait_option(run);
+  options.seed = run.number("seed", 1);
   const uint64_t disk_bytes = blk.capacity_sectors() * kSectorBytes;
-  const uint64_t start = option_in("start", 0, 0, disk_bytes);
+  const uint64_t start = run.number_in("start", 0, 0, disk_bytes);
   const uint64_t bytes =
-      option_in("size", disk_bytes - start, options.block_bytes, disk_bytes - start);
+      run.number_in("size", disk_bytes - start, options.block_bytes, disk_bytes - start);
   expect(start % options.block_bytes == 0, "start={} is not whole blocks", start);
   options.start_block = start / options.block_bytes;
   options.blocks = bytes / options.block_bytes;
   return options;
 }
 
-BlkDriver::Options driver_options(Wait wait) {
-  const bool intx = option_given("intx");
+BlkDriver::Options driver_options(const RunOptions& run, Wait wait) {
+  const bool intx = run.given("intx");
   const Completion interrupt = intx ? Completion::Intx : Completion::Msix;
   return {.completion = wait == Wait::Poll ? Completion::Poll : interrupt,
-          .indirect = !option_given("direct"),
-          .event_idx = !option_given("no-event-index"),
-          .queue_size = static_cast<uint16_t>(option_in("queue-size", 256, 4, 1024)),
-          .queues = static_cast<uint16_t>(option_in("queues", 1, 1, BlkDriver::kMaxQueues)),
+          .indirect = !run.given("direct"),
+          .event_idx = !run.given("no-event-index"),
+          .queue_size = static_cast<uint16_t>(run.number_in("queue-size", 256, 4, 1024)),
+          .queues = static_cast<uint16_t>(run.number_in("queues", 1, 1, BlkDriver::kMaxQueues)),
           .table_entries = kRequestSegments};
 }
 
@@ -136,17 +173,18 @@ void print_load(const TscClock& clock, Text what, const LoadOptions& options, Bl
         result.kicks, result.waits, result.interrupts);
 }
 
-void measure_load(const TscClock& clock, Text what, BlkDriver& blk) {
-  const Limits limit = limits();
-  blk.start(driver_options(wait_option()));
-  const LoadOptions options = load_options(what, blk);
-  expect(options.depth <= blk.queue(0).size() / (option_given("direct") ? kRequestSegments : 1),
+void measure_load(const TscClock& clock, const RunOptions& run, Text what, BlkDriver& blk) {
+  const Limits limit = limits(run);
+  blk.start(driver_options(run, wait_option(run)));
+  const LoadOptions options = load_options(run, what, blk);
+  expect(options.depth <= blk.queue(0).size() / (run.given("direct") ? kRequestSegments : 1),
          "depth={} in a queue of {}", options.depth, blk.queue(0).size());
   const Span<uint8_t> buffers = buffer_memory(size_t{options.depth} * options.block_bytes);
   for (size_t at = 0; at < buffers.size; at += 4096) {
     buffers[at] = static_cast<uint8_t>(at >> 12 | 1);  // backed by the host from now on
   }
-  static Load* const load = new (allocate(sizeof(Load), alignof(Load))) Load(blk, options, buffers);
+  auto* const load = new (allocate(sizeof(Load), alignof(Load))) Load(blk, options, buffers);
+  mark("ready\n", limit.sleep_ms);
   if (limit.warm_up_ms > 0) {
     load->run(clock, {clock.to_ticks(limit.warm_up_ms), limit.requests});
   }
@@ -158,9 +196,9 @@ void measure_load(const TscClock& clock, Text what, BlkDriver& blk) {
 
 // Repeats one access until the time is over, then prints what each took.
 template <typename Access>
-void measure_access(const TscClock& clock, Text what, Access&& access) {
+void measure_access(const TscClock& clock, const RunOptions& run, Text what, Access&& access) {
   static Histogram times;
-  const Limits limit = limits();
+  const Limits limit = limits(run);
   uint64_t count = 0;
   uint64_t start = read_tsc();
   uint64_t end = start;
@@ -176,6 +214,7 @@ void measure_access(const TscClock& clock, Text what, Access&& access) {
       ++count;
     }
   };
+  mark("ready\n", limit.sleep_ms);
   repeat(limit.warm_up_ms);
   mark("begin\n", limit.sleep_ms);
   repeat(limit.ms);
@@ -186,6 +225,20 @@ void measure_access(const TscClock& clock, Text what, Access&& access) {
         clock.to_ns(times.quantile(990)));
 }
 
+void measure(const TscClock& clock, const RunOptions& run, BlkDriver& blk) {
+  const Text what = run.text("what", "randread");
+  if (what == "config-read") {
+    measure_access(clock, run, what, [&] { blk.device().config<uint32_t>(blk_config::kCapacity); });
+  } else if (what == "port-read") {
+    measure_access(clock, run, what, [] { port_in<uint32_t>(kConfigAddressPort); });
+  } else if (what == "kick") {
+    blk.start(driver_options(run, Wait::Poll));
+    measure_access(clock, run, what, [&] { blk.device().notify(0); });
+  } else {
+    measure_load(clock, run, what, blk);
+  }
+}
+
 }  // namespace
 
 void guest_main() {
@@ -194,18 +247,11 @@ void guest_main() {
   const std::optional<pci::Function> function =
       pci::find(kVirtioVendor, virtio_device_id(kBlkDeviceType), index);
   expect(function.has_value(), "virtio-blk device {} is not there", index);
-  static BlkDriver* const blk =
-      new (allocate(sizeof(BlkDriver), alignof(BlkDriver))) BlkDriver(*function);
-  const Text what = option_text("what", "randread");
-  if (what == "config-read") {
-    measure_access(clock, what, [] { blk->device().config<uint32_t>(blk_config::kCapacity); });
-  } else if (what == "port-read") {
-    measure_access(clock, what, [] { port_in<uint32_t>(kConfigAddressPort); });
-  } else if (what == "kick") {
-    blk->start(driver_options(Wait::Poll));
-    measure_access(clock, what, [] { blk->device().notify(0); });
-  } else {
-    measure_load(clock, what, *blk);
+  auto* const blk = new (allocate(sizeof(BlkDriver), alignof(BlkDriver))) BlkDriver(*function);
+  const uint64_t runs = option_number("runs", 1);
+  expect(runs <= kMaxRuns, "runs={}, expected at most {}", runs, kMaxRuns);
+  for (uint64_t run = 1; run <= runs; ++run) {
+    measure(clock, RunOptions(run), *blk);
   }
 }
 

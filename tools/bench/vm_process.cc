@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <fmt/ranges.h>
+#include <poll.h>
 #include <spawn.h>
 #include <unistd.h>
 
@@ -69,6 +70,40 @@ void VmProcess::wait_for_first_byte() {
   if (::read(output_.get(), &byte, 1) == 1) return;
   throw std::runtime_error(
       fmt::format("it ended before the guest wrote anything: {}", fmt::join(command_, " ")));
+}
+
+std::optional<std::string> VmProcess::read_line() {
+  for (;;) {
+    if (const size_t end = unread_.find('\n'); end != std::string::npos) {
+      const std::string line = unread_.substr(0, end);
+      unread_.erase(0, end + 1);
+      return line;
+    }
+    std::array<char, 4096> buffer{};
+    const ssize_t count = ::read(output_.get(), buffer.data(), buffer.size());
+    if (count == 0) return std::nullopt;
+    if (count < 0 && errno != EINTR) throw_errno("read from a pipe");
+    if (count > 0) unread_.append(buffer.data(), static_cast<size_t>(count));
+  }
+}
+
+bool VmProcess::wait_for_output(int timeout_ms) const {
+  pollfd output{.fd = output_.get(), .events = POLLIN, .revents = 0};
+  return ::poll(&output, 1, timeout_ms) > 0;
+}
+
+void VmProcess::send_signal(int signal) const {
+  check(::kill(-pid_, signal), "kill");
+}
+
+int VmProcess::wait_for_end() {
+  while (read_line()) {
+  }
+  int status = 0;
+  while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
+  }
+  pid_ = -1;
+  return status;
 }
 
 double VmProcess::wall_ms() const {

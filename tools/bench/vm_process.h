@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,9 +34,18 @@ class VmProcess {
 
   /// Waits for the guest's first byte. Throws std::runtime_error when the process ends before it.
   void wait_for_first_byte();
+  /// The next line of its output without its end; none when there is no further line.
+  std::optional<std::string> read_line();
+  /// Waits for output or its end, at most so long; whether there is something now.
+  bool wait_for_output(int timeout_ms) const;
+  pid_t pid() const { return pid_; }
+  /// To it and those it started, as strace does.
+  void send_signal(int signal) const;
+  /// Reads what it still prints and waits for its end; its status as waitpid() gives it.
+  int wait_for_end();
   /// Since before the process was started, in ms.
   double wall_ms() const;
-  /// Of all its threads, user and kernel, in ms.
+  /// Of all its threads, user and kernel, those that have ended included, in ms.
   double cpu_ms() const;
   /// `guest_mib` tells the guest's memory from the rest: the mapping of that size.
   MemoryUse memory(uint64_t guest_mib) const;
@@ -47,6 +57,7 @@ class VmProcess {
  private:
   Command command_;
   Fd output_;
+  std::string unread_;
   int64_t started_ns_ = 0;
   pid_t pid_ = -1;
 };

@@ -12,7 +12,7 @@ packages_kernel=(linux-source-6.12 build-essential flex bison bc libelf-dev lz4 
 packages_root=(busybox-static e2fsprogs)
 
 # To compare with peers.
-packages_bench=(qemu-system-x86 strace)
+packages_bench=(qemu-system-x86 fio strace)
 
 # To run every test, on top of the above.
 packages_test=(qemu-system-x86 acpica-tools clang clang-format clang-tidy lld libclang-rt-14-dev

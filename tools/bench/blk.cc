@@ -1,0 +1,267 @@
+// Disk benchmark: ringlet, every QEMU configuration and fio on the host do the same loads in turn.
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+#include <sched.h>
+
+#include "tools/bench/blk_cases.h"
+#include "tools/bench/blk_counters.h"
+#include "tools/bench/blk_file.h"
+#include "tools/bench/blk_results.h"
+#include "tools/bench/blk_run.h"
+#include "tools/bench/blk_svg.h"
+
+namespace ringlet::bench {
+namespace {
+
+struct Options {
+  size_t rounds = 7;
+  size_t attempts = 3;
+  bool quick = false;
+  bool list = false;
+  bool realtime = true;
+  std::vector<std::string> filters;
+  std::string ringlet_args;
+  uint64_t file_mib = 1024;
+  std::string host;  // what the script says of it
+  std::string json;
+  std::string svg;
+};
+
+/// All that is needed to run a set of cases.
+struct Bench {
+  BlkSetup setup;
+  std::vector<Party> parties;
+  bool count_calls = false;
+};
+
+/// Above the others, so that counters are read in time. False where that is not allowed.
+bool go_realtime() {
+  constexpr int kPriority = 20;
+  const sched_param priority{.sched_priority = kPriority};
+  return ::sched_setscheduler(0, SCHED_FIFO, &priority) == 0;
+}
+
+std::vector<BlkSample> measure_party(const Bench& bench, const Party& party,
+                                     const std::vector<BlkCase>& loads, bool count_calls) {
+  if (party.kind != PartyKind::Fio) return measure_machine(party, bench.setup, loads, count_calls);
+  std::vector<BlkSample> samples;
+  for (const BlkCase& load : loads) {
+    samples.push_back(measure_fio(party, bench.setup, load, count_calls));
+  }
+  return samples;
+}
+
+/// `rounds` after a first that is discarded, but for the system calls counted in it. Who goes
+/// first changes from round to round. The loads are all direct, or none is.
+std::vector<CaseResult> measure_rounds(const Bench& bench, const std::vector<BlkCase>& loads,
+                                       size_t rounds) {
+  std::vector<CaseResult> results;
+  for (const BlkCase& load : loads) results.push_back({.load = load});
+  for (size_t round = 0; round <= rounds; ++round) {
+    for (size_t i = 0; i < bench.parties.size(); ++i) {
+      const Party& party = bench.parties[(round + i) % bench.parties.size()];
+      if (!party.takes(loads.front())) continue;
+      fmt::print(stderr, "\r{} round {}/{}: {:<20}", loads.front().direct ? "direct" : "cached",
+                 round, rounds, party.name);
+      const auto samples = measure_party(bench, party, loads, round == 0 && bench.count_calls);
+      for (size_t j = 0; j < loads.size(); ++j) {
+        if (round == 0) {
+          results[j].first[party.name] = samples[j];
+        } else {
+          results[j].rounds[party.name].push_back(samples[j]);
+        }
+      }
+    }
+  }
+  fmt::print(stderr, "\r{:<50}\r", "");
+  return results;
+}
+
+/// Measures again what the control was unsteady in, and keeps the steadiest attempt of each case.
+std::vector<CaseResult> measure_steadily(const Bench& bench, const std::vector<BlkCase>& loads,
+                                         const Options& options) {
+  std::vector<CaseResult> results = measure_rounds(bench, loads, options.rounds);
+  for (size_t attempt = 2; attempt <= options.attempts; ++attempt) {
+    std::vector<BlkCase> unsteady;
+    std::vector<CaseResult*> old;
+    for (CaseResult& result : results) {
+      if (control_spread(result) <= kMaxControlSpread) continue;
+      unsteady.push_back(result.load);
+      old.push_back(&result);
+    }
+    if (unsteady.empty()) break;
+    fmt::print("{} cases again: the control varied by more than {:.0f} %\n", unsteady.size(),
+               100 * kMaxControlSpread);
+    const auto fresh = measure_rounds(bench, unsteady, options.rounds);
+    for (size_t i = 0; i < fresh.size(); ++i) {
+      if (control_spread(fresh[i]) < control_spread(*old[i])) *old[i] = fresh[i];
+      old[i]->attempts = attempt;
+    }
+  }
+  return results;
+}
+
+nlohmann::ordered_json to_json(const std::vector<BlkSample>& samples) {
+  auto all = nlohmann::ordered_json::array();
+  for (const BlkSample& sample : samples) {
+    nlohmann::ordered_json one{{"iops", sample.iops},
+                               {"cpu_us_per_request", sample.cpu_us},
+                               {"latency_p50_us", sample.p50_us},
+                               {"latency_p99_us", sample.p99_us}};
+    if (sample.calls) one["system_calls_per_request"] = *sample.calls;
+    if (sample.kicks) one["kicks_per_request"] = *sample.kicks;
+    all.push_back(one);
+  }
+  return all;
+}
+
+Command example_command(const Bench& bench, const Party& party, const BlkCase& load) {
+  return party.kind == PartyKind::Fio ? fio_command(party, bench.setup, load)
+                                      : machine_command(party, bench.setup, {load});
+}
+
+void write_file(const std::string& path, const std::string& content) {
+  std::ofstream file(path);
+  file << content;
+  if (!file.flush()) throw std::runtime_error(fmt::format("{} cannot be written", path));
+}
+
+std::string describe_json(const Bench& bench, const Options& options,
+                          const std::vector<CaseResult>& results) {
+  nlohmann::ordered_json all;
+  std::istringstream host(options.host);
+  for (std::string line; std::getline(host, line);) all["host"].push_back(line);
+  all["seconds"] = bench.setup.seconds;
+  all["realtime"] = bench.setup.realtime;
+  for (const CaseResult& result : results) {
+    nlohmann::ordered_json one{{"case", result.load.name()},
+                               {"control_spread", control_spread(result)},
+                               {"attempts", result.attempts}};
+    for (const Party& party : bench.parties) {
+      if (!party.takes(result.load)) continue;
+      one["parties"][party.name] = {{"command", example_command(bench, party, result.load)},
+                                    {"discarded", to_json({result.first.at(party.name)}).at(0)},
+                                    {"rounds", to_json(result.rounds.at(party.name))}};
+    }
+    all["cases"].push_back(one);
+  }
+  return all.dump(2) + '\n';
+}
+
+void explain(const Bench& bench, const std::optional<std::string>& not_counted) {
+  fmt::print(
+      "\nMedians (quartiles); ratios are medians of the quotients of the same round, and "
+      "undecided\n"
+      "where the quartiles take in 1 or there are too few rounds. CPU: of the process without its\n"
+      "vCPU threads, user and kernel, with io_uring's workers, in us per request; fio's own work\n"
+      "is in fio's. Kicks: notifications that the guest's driver wrote, per request.\n");
+  if (not_counted) {
+    fmt::print("System calls were not counted: {}.\n", *not_counted);
+  } else {
+    fmt::print(
+        "Calls: system calls per request of all threads but the vCPUs', counted in the discarded\n"
+        "round by the tracepoint raw_syscalls:sys_enter.\n");
+  }
+  fmt::print("{}\n", bench.setup.realtime ? "All ran under SCHED_FIFO; nothing was pinned."
+                                          : "Nobody ran under SCHED_FIFO; nothing was pinned.");
+}
+
+void run(Bench& bench, const Options& options) {
+  const std::vector<BlkCase> cases = blk_cases(options.filters);
+  if (cases.empty()) throw std::runtime_error("no case has such a name; see --list");
+  if (options.list) {
+    for (const BlkCase& load : cases) fmt::print("{}\n", load.name());
+    return;
+  }
+  fmt::print("{}\n", options.host);
+  make_blk_file(bench.setup.file, options.file_mib << 20);
+  bench.setup.realtime = options.realtime && go_realtime();
+  const std::optional<std::string> not_counted = SystemCallCounter::why_not();
+  bench.count_calls = !not_counted;
+  bench.parties = blk_parties(bench.setup);
+  for (const Party& party : bench.parties) {
+    fmt::print("{}:\n  {}\n", party.name,
+               fmt::join(example_command(bench, party, cases.front()), " "));
+  }
+  std::fflush(stdout);
+  std::vector<CaseResult> results;
+  for (const bool direct : {true, false}) {
+    std::vector<BlkCase> loads;
+    for (const BlkCase& load : cases) {
+      if (load.direct == direct) loads.push_back(load);
+    }
+    if (loads.empty()) continue;
+    const auto some = measure_steadily(bench, loads, options);
+    results.insert(results.end(), some.begin(), some.end());
+  }
+  print_results(results, bench.parties);
+  explain(bench, not_counted);
+  if (!options.json.empty()) write_file(options.json, describe_json(bench, options, results));
+  if (options.svg.empty()) return;
+  std::string caption = "medians with quartiles, grey: undecided; ";
+  caption += options.host.substr(0, options.host.find('\n'));
+  write_file(options.svg, draw_svg(results, caption));
+}
+
+void add_options(CLI::App& app, BlkSetup& setup, Options& options) {
+  app.add_option("--ringlet", setup.ringlet, "the binary to measure")->required();
+  app.add_option("--guest", setup.guest, "the bare-metal guest")->required();
+  app.add_option("--file", setup.file, "the file to measure on; its content is lost")->required();
+  app.add_option("--host", options.host, "lines about the host, to be printed");
+  app.add_option("--also", setup.also, "another ringlet to compare with");
+  app.add_option("--ringlet-args", options.ringlet_args, "more arguments for ringlet, by spaces");
+  app.add_option("--ringlet-disk", setup.ringlet_disk, "more disk options for it: ,option=value");
+  app.add_flag("!--qemu-no-polling", setup.qemu_polls, "QEMU's iothread with poll-max-ns=0");
+  app.add_option("--rounds", options.rounds, "rounds that count (7)")->check(CLI::Range(1, 1000));
+  app.add_option("--attempts", options.attempts, "times to measure while fio is unsteady (3)")
+      ->check(CLI::Range(1, 100));
+  app.add_option("--seconds", setup.seconds, "of each measurement (1)")
+      ->check(CLI::Range(0.2, 600.0));
+  app.add_flag("--quick", options.quick, "3 rounds of half a second, one attempt");
+  app.add_option("--filter", options.filters, "only cases whose names have this; may be repeated");
+  app.add_flag("--list", options.list, "print the cases' names, measure nothing");
+  app.add_option("--wait", setup.wait, "how the guest sees completions: poll, interrupt or hlt")
+      ->check(CLI::IsMember({"poll", "interrupt", "hlt"}));
+  app.add_option("--queues", setup.queues, "of the disk (1)")->check(CLI::Range(1, 16));
+  app.add_option("--queue-size", setup.queue_size, "descriptors of a queue (256)")
+      ->check(CLI::Range(128, 1024));
+  app.add_option("--size", options.file_mib, "of the file, in MiB (1024)")
+      ->check(CLI::Range(64, 1 << 20));
+  app.add_flag("!--no-realtime", options.realtime, "nobody under SCHED_FIFO");
+  app.add_option("--json", options.json, "write every sample to this file");
+  app.add_option("--svg", options.svg, "draw the ratios into this file");
+}
+
+}  // namespace
+}  // namespace ringlet::bench
+
+int main(int argc, char** argv) {
+  using namespace ringlet::bench;
+  Bench bench;
+  Options options;
+  CLI::App app("IOPS, CPU time and system calls of virtio disks, beside QEMU's and the host's own");
+  add_options(app, bench.setup, options);
+  CLI11_PARSE(app, argc, argv);
+  if (options.quick) {
+    options.rounds = 3;
+    options.attempts = 1;
+    bench.setup.seconds = 0.5;
+  }
+  std::istringstream words(options.ringlet_args);
+  for (std::string word; words >> word;) bench.setup.ringlet_args.push_back(word);
+  try {
+    mount_tracefs();
+    run(bench, options);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "blk: {}\n", error.what());
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,178 @@
+// What the disk benchmark measures: loads, and the command lines that put them on a disk.
+#include "tools/bench/blk_cases.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include <fmt/core.h>
+#include <unistd.h>
+
+namespace ringlet::bench {
+
+namespace {
+
+constexpr const char* kQemu = "/usr/bin/qemu-system-x86_64";
+constexpr const char* kFio = "/usr/bin/fio";
+constexpr uint32_t kMemoryMib = 128;
+/// Below the benchmark itself, which has to read counters in time.
+constexpr const char* kPriority = "10";
+
+std::string guest_command_line(const BlkSetup& setup, const std::vector<BlkCase>& loads) {
+  std::string line =
+      fmt::format("ms={:.0f} wait={} queues={} queue-size={} runs={}", setup.seconds * 1000,
+                  setup.wait, setup.queues, setup.queue_size, loads.size());
+  for (size_t i = 0; i < loads.size(); ++i) {
+    const BlkCase& load = loads[i];
+    line += fmt::format(" what{0}={1} block{0}={2} depth{0}={3}", i + 1, load.what(),
+                        load.block_bytes, load.depth);
+    if (load.write) line += fmt::format(" size{}={}", i + 1, setup.write_bytes);
+  }
+  return line;
+}
+
+Command ringlet_command(const Party& party, const BlkSetup& setup, bool direct) {
+  const std::string disk =
+      fmt::format("path={}{},queues={},queue-size={}{}", setup.file, direct ? ",direct" : "",
+                  setup.queues, setup.queue_size, setup.ringlet_disk);
+  Command command{party.binary, "run",          "--kernel",
+                  setup.guest,  "--memory",     fmt::format("{}M", kMemoryMib),
+                  "--disk",     disk,           "--debug-console",
+                  "0xe9",       "--debug-exit", "0xf4"};
+  command.insert(command.end(), setup.ringlet_args.begin(), setup.ringlet_args.end());
+  command.emplace_back("--cmdline");
+  return command;
+}
+
+Command qemu_command(const Party& party, const BlkSetup& setup, bool direct) {
+  const std::string cache = direct ? "on" : "off";
+  return {party.binary,
+          "-name",
+          "bench,debug-threads=on",  // or nobody could tell vCPU threads from the others
+          "-accel",
+          "kvm",
+          "-cpu",
+          "host,-arch-capabilities",
+          "-machine",
+          "q35",
+          "-nodefaults",
+          "-no-user-config",
+          "-display",
+          "none",
+          "-m",
+          std::to_string(kMemoryMib),
+          "-kernel",
+          setup.guest,
+          "-chardev",
+          "stdio,id=console,signal=off",
+          "-device",
+          "isa-debugcon,iobase=0xe9,chardev=console",
+          "-device",
+          "isa-debug-exit,iobase=0xf4,iosize=4",
+          "-object",
+          fmt::format("iothread,id=io{}", setup.qemu_polls ? "" : ",poll-max-ns=0"),
+          "-blockdev",
+          fmt::format("driver=file,node-name=file,filename={},aio={},cache.direct={}", setup.file,
+                      party.aio, cache),
+          "-blockdev",
+          fmt::format("driver=raw,node-name=disk,file=file,cache.direct={}", cache),
+          "-device",
+          fmt::format("virtio-blk-pci,disable-legacy=on,drive=disk,iothread=io,num-queues={},"
+                      "queue-size={}",
+                      setup.queues, setup.queue_size),
+          "-append"};
+}
+
+void make_realtime(Command& command, bool realtime) {
+  if (!realtime) return;
+  const std::array<const char*, 3> prefix{"chrt", "-f", kPriority};
+  command.insert(command.begin(), prefix.begin(), prefix.end());
+}
+
+}  // namespace
+
+std::string BlkCase::what() const {
+  return fmt::format("{}{}", random ? "rand" : "", write ? "write" : "read");
+}
+
+std::string BlkCase::name() const {
+  return fmt::format("{} {} {}k depth {}", direct ? "direct" : "cached", what(), block_bytes / 1024,
+                     depth);
+}
+
+std::vector<BlkCase> blk_cases(const std::vector<std::string>& filters) {
+  std::vector<BlkCase> all;
+  for (const bool direct : {true, false}) {
+    for (const bool write : {false, true}) {
+      for (const uint32_t depth : {1U, 32U, 128U}) {
+        all.push_back({.direct = direct, .write = write, .depth = depth});
+      }
+    }
+    all.push_back({.direct = direct, .random = false, .block_bytes = 128 << 10, .depth = 8});
+  }
+  if (filters.empty()) return all;
+  std::erase_if(all, [&](const BlkCase& load) {
+    return std::none_of(filters.begin(), filters.end(), [&](const std::string& filter) {
+      // At the end of a word, so that "depth 1" is not "depth 128" as well.
+      return (load.name() + " ").find(filter + " ") != std::string::npos;
+    });
+  });
+  return all;
+}
+
+// QEMU's native AIO is for direct I/O only.
+bool Party::takes(const BlkCase& load) const {
+  return load.direct || aio != "native";
+}
+
+std::vector<Party> blk_parties(const BlkSetup& setup) {
+  std::vector<Party> all{{.name = "ringlet", .kind = PartyKind::Ringlet, .binary = setup.ringlet}};
+  if (!setup.also.empty()) {
+    all.push_back({.name = "also", .kind = PartyKind::Ringlet, .binary = setup.also});
+  }
+  if (::access(kQemu, X_OK) == 0) {
+    for (const std::string aio : {"io_uring", "native", "threads"}) {
+      all.push_back({.name = "qemu " + aio, .kind = PartyKind::Qemu, .binary = kQemu, .aio = aio});
+    }
+  }
+  all.push_back({.name = "host fio", .kind = PartyKind::Fio, .binary = kFio});
+  return all;
+}
+
+Command machine_command(const Party& party, const BlkSetup& setup,
+                        const std::vector<BlkCase>& loads) {
+  const bool direct = loads.front().direct;
+  Command command = party.kind == PartyKind::Qemu ? qemu_command(party, setup, direct)
+                                                  : ringlet_command(party, setup, direct);
+  command.push_back(guest_command_line(setup, loads));
+  make_realtime(command, setup.realtime);
+  return command;
+}
+
+// As the guest does: what has come is taken at once, and as many are submitted together.
+Command fio_command(const Party& party, const BlkSetup& setup, const BlkCase& load) {
+  Command command{party.binary,
+                  "--name=bench",
+                  "--filename=" + setup.file,
+                  "--ioengine=io_uring",
+                  "--registerfiles=1",
+                  "--rw=" + load.what(),
+                  fmt::format("--bs={}", load.block_bytes),
+                  fmt::format("--direct={}", load.direct ? 1 : 0),
+                  fmt::format("--iodepth={}", load.depth),
+                  fmt::format("--iodepth_batch_submit={}", load.depth),
+                  "--iodepth_batch_complete_min=1",
+                  fmt::format("--iodepth_batch_complete_max={}", load.depth),
+                  "--invalidate=0",
+                  "--norandommap",
+                  "--randrepeat=0",
+                  "--time_based",
+                  fmt::format("--runtime={:.0f}ms", setup.seconds * 1000),
+                  "--thread",
+                  "--output-format=json"};
+  if (load.write) command.push_back(fmt::format("--size={}", setup.write_bytes));
+  make_realtime(command, setup.realtime);
+  return command;
+}
+
+}  // namespace ringlet::bench

@@ -1,0 +1,65 @@
+// What the disk benchmark measures: loads, and the command lines that put them on a disk.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tools/bench/vm_process.h"
+
+namespace ringlet::bench {
+
+/// One load on the disk.
+struct BlkCase {
+  bool direct = false;  ///< past the host's page cache
+  bool random = true;
+  bool write = false;
+  uint32_t block_bytes = 4096;
+  uint32_t depth = 1;
+
+  /// "direct randread 4k depth 32"
+  std::string name() const;
+  /// As fio and the guest call it: "randread".
+  std::string what() const;
+};
+
+/// Every case, or those whose names contain one of `filters`.
+std::vector<BlkCase> blk_cases(const std::vector<std::string>& filters);
+
+enum class PartyKind { Ringlet, Qemu, Fio };
+
+/// One that does the same load as the others: a VMM with the guest, or fio on the host.
+struct Party {
+  std::string name;
+  PartyKind kind = PartyKind::Fio;
+  std::string binary;
+  std::string aio = "";  ///< of QEMU
+
+  bool takes(const BlkCase& load) const;
+};
+
+struct BlkSetup {
+  std::string ringlet;
+  std::string also;  ///< another ringlet to compare with; empty: none
+  std::string guest;
+  std::string file;
+  std::vector<std::string> ringlet_args;
+  std::string ringlet_disk;  ///< appended to ringlet's --disk
+  bool qemu_polls = true;
+  bool realtime = false;  ///< everybody under SCHED_FIFO
+  double seconds = 1;
+  std::string wait = "poll";
+  uint32_t queues = 1;
+  uint32_t queue_size = 256;
+  uint64_t write_bytes = uint64_t{64} << 20;  ///< the region that writes go to
+};
+
+/// The first is ringlet, the last fio.
+std::vector<Party> blk_parties(const BlkSetup& setup);
+
+/// A machine that does these loads one after another. All are direct, or none is.
+Command machine_command(const Party& party, const BlkSetup& setup,
+                        const std::vector<BlkCase>& loads);
+Command fio_command(const Party& party, const BlkSetup& setup, const BlkCase& load);
+
+}  // namespace ringlet::bench

@@ -1,4 +1,5 @@
 // Disk benchmark: ringlet, every QEMU configuration and fio on the host do the same loads in turn.
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <sstream>
@@ -21,8 +22,9 @@ namespace ringlet::bench {
 namespace {
 
 struct Options {
-  size_t rounds = 7;
-  size_t attempts = 3;
+  size_t rounds = 0;  // these three: 0 unless they are given
+  size_t attempts = 0;
+  double seconds = 0;
   bool quick = false;
   bool list = false;
   bool realtime = true;
@@ -33,6 +35,12 @@ struct Options {
   std::string json;
   std::string svg;
 };
+
+void fill_in(Options& options) {
+  if (options.rounds == 0) options.rounds = options.quick ? 3 : 7;
+  if (options.attempts == 0) options.attempts = options.quick ? 1 : 3;
+  if (options.seconds == 0) options.seconds = options.quick ? 0.5 : 1;
+}
 
 /// All that is needed to run a set of cases.
 struct Bench {
@@ -187,8 +195,11 @@ void run(Bench& bench, const Options& options) {
   bench.count_calls = !not_counted;
   bench.parties = blk_parties(bench.setup);
   for (const Party& party : bench.parties) {
-    fmt::print("{}:\n  {}\n", party.name,
-               fmt::join(example_command(bench, party, cases.front()), " "));
+    const auto load = std::find_if(cases.begin(), cases.end(),
+                                   [&](const BlkCase& each) { return party.takes(each); });
+    if (load == cases.end()) continue;
+    fmt::print("{}, for {}:\n  {}\n", party.name, load->name(),
+               fmt::join(example_command(bench, party, *load), " "));
   }
   std::fflush(stdout);
   std::vector<CaseResult> results;
@@ -222,7 +233,7 @@ void add_options(CLI::App& app, BlkSetup& setup, Options& options) {
   app.add_option("--rounds", options.rounds, "rounds that count (7)")->check(CLI::Range(1, 1000));
   app.add_option("--attempts", options.attempts, "times to measure while fio is unsteady (3)")
       ->check(CLI::Range(1, 100));
-  app.add_option("--seconds", setup.seconds, "of each measurement (1)")
+  app.add_option("--seconds", options.seconds, "of each measurement (1)")
       ->check(CLI::Range(0.2, 600.0));
   app.add_flag("--quick", options.quick, "3 rounds of half a second, one attempt");
   app.add_option("--filter", options.filters, "only cases whose names have this; may be repeated");
@@ -249,11 +260,8 @@ int main(int argc, char** argv) {
   CLI::App app("IOPS, CPU time and system calls of virtio disks, beside QEMU's and the host's own");
   add_options(app, bench.setup, options);
   CLI11_PARSE(app, argc, argv);
-  if (options.quick) {
-    options.rounds = 3;
-    options.attempts = 1;
-    bench.setup.seconds = 0.5;
-  }
+  fill_in(options);
+  bench.setup.seconds = options.seconds;
   std::istringstream words(options.ringlet_args);
   for (std::string word; words >> word;) bench.setup.ringlet_args.push_back(word);
   try {

@@ -163,6 +163,8 @@ Command fio_command(const Party& party, const BlkSetup& setup, const BlkCase& lo
                   fmt::format("--iodepth_batch_submit={}", load.depth),
                   "--iodepth_batch_complete_min=1",
                   fmt::format("--iodepth_batch_complete_max={}", load.depth),
+                  "--lat_percentiles=1",
+                  "--clat_percentiles=0",
                   "--invalidate=0",
                   "--norandommap",
                   "--randrepeat=0",

@@ -133,7 +133,7 @@ BlkSample measure_fio(const Party& party, const BlkSetup& setup, const BlkCase& 
   const auto& job = parsed.at("jobs").at(0).at(load.write ? "write" : "read");
   const double iops = job.at("iops");
   const double requests = iops * (to.wall_ms - from.wall_ms) / kMsPerSecond;
-  const auto& latency = job.at("clat_ns").at("percentile");
+  const auto& latency = job.at("lat_ns").at("percentile");
   BlkSample sample{.iops = iops,
                    .cpu_us = static_cast<double>(to.cpu_ns - from.cpu_ns) / kNsPerUs / requests,
                    .p50_us = latency.at("50.000000").get<double>() / kNsPerUs,

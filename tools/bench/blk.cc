@@ -135,6 +135,15 @@ Command example_command(const Bench& bench, const Party& party, const BlkCase& l
                                       : machine_command(party, bench.setup, {load});
 }
 
+/// The line that starts so; empty when there is none.
+std::string line_of(const std::string& text, const std::string& start) {
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with(start)) return line;
+  }
+  return {};
+}
+
 void write_file(const std::string& path, const std::string& content) {
   std::ofstream file(path);
   file << content;
@@ -216,9 +225,8 @@ void run(Bench& bench, const Options& options) {
   explain(bench, not_counted);
   if (!options.json.empty()) write_file(options.json, describe_json(bench, options, results));
   if (options.svg.empty()) return;
-  std::string caption = "medians with quartiles, grey: undecided; ";
-  caption += options.host.substr(0, options.host.find('\n'));
-  write_file(options.svg, draw_svg(results, caption));
+  write_file(options.svg, draw_svg(results, "medians with quartiles, grey: undecided; " +
+                                                line_of(options.host, "host:")));
 }
 
 void add_options(CLI::App& app, BlkSetup& setup, Options& options) {

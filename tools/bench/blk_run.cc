@@ -1,6 +1,7 @@
 // One measurement of the disk benchmark: starts a party, and reads counters at the right moments.
 #include "tools/bench/blk_run.h"
 
+#include <array>
 #include <csignal>
 #include <stdexcept>
 
@@ -22,6 +23,13 @@ constexpr double kGuestRestMs = 50;
 
 void prepare_page_cache(const BlkSetup& setup, const BlkCase& load) {
   load.direct ? drop_page_cache(setup.file) : warm_page_cache(setup.file);
+}
+
+/// With the benchmark, however that ends: nothing is left spinning under SCHED_FIFO.
+Command ending_with_us(Command command) {
+  const std::array<const char*, 3> prefix{"setpriv", "--pdeathsig", "KILL"};
+  command.insert(command.begin(), prefix.begin(), prefix.end());
+  return command;
 }
 
 void expect_line(VmProcess& process, const std::string& expected, const Party& party) {
@@ -103,7 +111,7 @@ BlkSample measure_run(VmProcess& process, const Party& party, const BlkSetup& se
 
 std::vector<BlkSample> measure_machine(const Party& party, const BlkSetup& setup,
                                        const std::vector<BlkCase>& loads, bool count_calls) {
-  VmProcess process(machine_command(party, setup, loads));
+  VmProcess process(ending_with_us(machine_command(party, setup, loads)));
   std::vector<BlkSample> samples;
   for (const BlkCase& load : loads) {
     samples.push_back(measure_run(process, party, setup, load, count_calls));
@@ -119,7 +127,7 @@ BlkSample measure_fio(const Party& party, const BlkSetup& setup, const BlkCase& 
   constexpr int kStepMs = 20;
   const double run_ms = setup.seconds * kMsPerSecond;
   prepare_page_cache(setup, load);
-  VmProcess process(fio_command(party, setup, load));
+  VmProcess process(ending_with_us(fio_command(party, setup, load)));
   const std::optional<SystemCallCounter> calls = start_counter(process, count_calls);
   std::vector<Reading> readings;
   do {

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <iterator>
 #include <random>
 #include <stdexcept>
@@ -53,7 +54,7 @@ void set_nonblocking(const Fd& fd) {
 
 // ---- Process -----------------------------------------------------------------------------------
 
-Process::Process(Arguments command, Stdio stdio) {
+Process::Process(Arguments command, Stdio stdio, const Prepare& prepare) {
   // A process that is gone cannot take its input any more: that is no reason for tests to die.
   ::signal(SIGPIPE, SIG_IGN);
   if (stdio == Stdio::Terminal) {
@@ -65,7 +66,7 @@ Process::Process(Arguments command, Stdio stdio) {
     for (const int fd : {ours, theirs}) check(::fcntl(fd, F_SETFD, FD_CLOEXEC), "F_SETFD");
     out_.fd.reset(check(::fcntl(ours, F_DUPFD_CLOEXEC, 0), "F_DUPFD_CLOEXEC"));
     set_nonblocking(out_.fd);
-    start_child(command, {theirs, theirs, theirs}, true);
+    start_child(command, {theirs, theirs, theirs}, true, prepare);
     return;
   }
   auto [in_read, in_write] = make_pipe();
@@ -76,7 +77,7 @@ Process::Process(Arguments command, Stdio stdio) {
   log_.fd = std::move(log_read);
   if (stdio == Stdio::Pipes) out_.fd = std::move(out_read);
   out_read.reset();
-  start_child(command, {in_read.get(), out_write.get(), log_write.get()}, false);
+  start_child(command, {in_read.get(), out_write.get(), log_write.get()}, false, prepare);
 }
 
 Process::~Process() {
@@ -86,7 +87,7 @@ Process::~Process() {
 }
 
 void Process::start_child(const Arguments& command, std::array<int, 3> fds,
-                          bool controlling_terminal) {
+                          bool controlling_terminal, const Prepare& prepare) {
   std::vector<char*> argv;
   for (const std::string& argument : command) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
@@ -108,12 +109,19 @@ void Process::start_child(const Arguments& command, std::array<int, 3> fds,
     ::ioctl(fds[0], TIOCSCTTY, 0);
   }
   for (int fd = 0; fd < 3; ++fd) ::dup2(fds[static_cast<size_t>(fd)], fd);
+  if (prepare) prepare();
   ::execvp(argv[0], argv.data());
   ::_exit(127);
 }
 
 void Process::send_signal(int signal) const {
   check(::kill(pid_, signal), "kill");
+}
+
+void Process::hang_up() {
+  terminal_.reset();
+  terminal_child_end_.reset();
+  out_.fd.reset();
 }
 
 bool Process::wait_for_output(std::string_view text) {
@@ -206,10 +214,15 @@ Arguments guest(const std::string& name, const std::string& cmdline, const Argum
   return command;
 }
 
-Ended run(const Arguments& command) {
-  Process process(command);
+Ended run(const Arguments& command, const Process::Prepare& prepare) {
+  Process process(command, Process::Stdio::Pipes, prepare);
   process.end_input();
   return process.wait_for_end();
+}
+
+void report_skipped(std::string_view reason) {
+  // At the start of a line, where the test command looks for it.
+  std::cerr << "\nSKIPPED: " << reason << std::endl;
 }
 
 // ---- Files -------------------------------------------------------------------------------------

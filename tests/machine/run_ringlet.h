@@ -37,7 +37,11 @@ class Process {
     Terminal,      ///< all three are a pseudo-terminal, the controlling one
   };
 
-  explicit Process(Arguments command, Stdio stdio = Stdio::Pipes);
+  /// What a child process does to itself before it becomes the program: async-signal-safe calls
+  /// only, and no throwing.
+  using Prepare = std::function<void()>;
+
+  explicit Process(Arguments command, Stdio stdio = Stdio::Pipes, const Prepare& prepare = {});
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
   ~Process();
@@ -50,6 +54,8 @@ class Process {
   /// The end of the input follows what was typed.
   void end_input() { input_ends_ = true; }
   void send_signal(int signal) const;
+  /// Takes the terminal away, as a closed window or a lost connection does.
+  void hang_up();
 
   /// Reads on until stdout (the terminal) has `text` behind what an earlier call returned for;
   /// false when the process ends without.
@@ -70,7 +76,8 @@ class Process {
   };
   using Clock = std::chrono::steady_clock;
 
-  void start_child(const Arguments& command, std::array<int, 3> fds, bool controlling_terminal);
+  void start_child(const Arguments& command, std::array<int, 3> fds, bool controlling_terminal,
+                   const Prepare& prepare);
   bool wait_for(Stream& stream, std::string_view text);
   /// Moves what can be moved, waiting for it until `deadline`; false when the process has ended
   /// and all that it wrote has been read.
@@ -95,7 +102,10 @@ Arguments ringlet(std::initializer_list<std::string> arguments);
 Arguments guest(const std::string& name, const std::string& cmdline, const Arguments& more = {});
 
 /// Starts it and waits for its end.
-Ended run(const Arguments& command);
+Ended run(const Arguments& command, const Process::Prepare& prepare = {});
+
+/// Tells, where the test command shows it, why a test or a part of it cannot run on this host.
+void report_skipped(std::string_view reason);
 
 /// A directory that goes with the object, and files in it.
 class TemporaryDirectory {

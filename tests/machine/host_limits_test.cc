@@ -1,0 +1,227 @@
+// Tests of a host that gives too little: memory, huge pages, descriptors, threads, KVM, io_uring.
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+
+#include <catch2/catch.hpp>
+#include <sched.h>
+#include <unistd.h>
+
+#include "tests/machine/run_ringlet.h"
+
+namespace ringlet {
+namespace {
+
+using Catch::Matchers::Contains;
+using Catch::Matchers::EndsWith;
+using Catch::Matchers::StartsWith;
+
+/// hello's, when all went well: no other end has it.
+constexpr int kDone = 11;
+const Arguments kHello = guest("hello", "code=5");
+
+Process::Prepare limit(int resource, rlim_t value) {
+  return [=] {
+    const rlimit both{.rlim_cur = value, .rlim_max = value};
+    ::setrlimit(static_cast<__rlimit_resource>(resource), &both);
+  };
+}
+
+/// One line for the operator and the status that tells of the host.
+void check_refused(const Ended& end, const std::string& why) {
+  CHECK(end.status == 1);
+  CHECK(end.signal == 0);
+  CHECK(end.output == "");
+  CHECK_THAT(end.log, StartsWith("ringlet: ") && Contains(why) && EndsWith("\n"));
+  CHECK(std::ranges::count(end.log, '\n') == 1);
+}
+
+// ---- Memory ------------------------------------------------------------------------------------
+
+// Sanitizers want terabytes of addresses for themselves.
+TEST_CASE("a limit of memory anywhere below what is needed is one line", "[address-space]") {
+  constexpr rlim_t kStep = 256 << 10;
+  size_t refused = 0;
+  rlim_t bytes = 16 * kStep;
+  for (Ended end; end.status != kDone; bytes += kStep) {
+    INFO(bytes << " bytes");
+    REQUIRE(bytes < rlim_t{1} << 30);
+    end = run(kHello, limit(RLIMIT_AS, bytes));
+    // Below some size nothing can be said, as the program is not even loaded.
+    if (end.signal == SIGSEGV || end.signal == SIGKILL || end.status == kDone) continue;
+    check_refused(end, "ulimit -v");
+    ++refused;
+  }
+  CHECK(refused > 100);
+}
+
+TEST_CASE("huge pages that the host has not are one line that tells where to look") {
+  for (const char* backing : {"anonymous", "shared"}) {
+    const Ended end = run(guest("hello", "code=5", {"--memory", "1T", "--huge-pages",
+                                                    "--memory-backing", backing}));
+    check_refused(end, "huge pages (see HugePages_Free in /proc/meminfo)");
+  }
+}
+
+// ---- Descriptors and threads -------------------------------------------------------------------
+
+TEST_CASE("a limit of descriptors anywhere below what is needed is one line") {
+  const TemporaryDirectory files;
+  const Arguments command =
+      guest("hello", "code=5", {"--disk", files.make_disk("disk", 1 << 20) + ",queues=4"});
+  size_t refused = 0;
+  rlim_t count = 3;
+  for (Ended end; end.status != kDone; ++count) {
+    INFO(count << " descriptors");
+    REQUIRE(count < 100);
+    end = run(command, limit(RLIMIT_NOFILE, count));
+    if (end.status == kDone) continue;
+    check_refused(end, "Too many open files");
+    CHECK_THAT(end.log, Contains("ulimit -n"));
+    ++refused;
+  }
+  CHECK(refused > 10);
+}
+
+TEST_CASE("a disk that finds no descriptor for its doorbells fails, and the machine goes on") {
+  const TemporaryDirectory files;
+  const Arguments command =
+      guest("blk", "queues=4 requests=64",
+            {"--disk", files.make_disk("disk", 4 << 20) + ",queues=4"});
+  size_t failed = 0;
+  rlim_t count = 10;
+  bool done = false;
+  for (; !done; ++count) {
+    INFO(count << " descriptors");
+    REQUIRE(count < 100);
+    const Ended end = run(command, limit(RLIMIT_NOFILE, count));
+    done = end.output.find("first 4 MiB") != std::string::npos;
+    if (done || end.output.empty()) continue;
+    CHECK_THAT(end.log, Contains("the host has no descriptor left for the queue's doorbell"));
+    CHECK_THAT(end.output, Contains("FAIL: "));
+    CHECK(end.status == 3);
+    ++failed;
+  }
+  CHECK(failed > 0);
+}
+
+/// Becomes a user who runs nothing else, who may still open everything, and who may have `count`
+/// threads. Whoever is not root stays who he is, and has more already.
+Process::Prepare limit_threads(rlim_t count) {
+  return [=, user = 100'000 + static_cast<uid_t>(::getpid())] {
+    limit(RLIMIT_NPROC, count)();
+    if (::geteuid() != 0) return;
+    ::prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0);
+    ::syscall(SYS_setresuid, user, user, user);
+    constexpr uint32_t kOpenAll = 1 << CAP_DAC_OVERRIDE;
+    __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    __user_cap_data_struct data[2] = {
+        {.effective = kOpenAll, .permitted = kOpenAll, .inheritable = kOpenAll}, {}};
+    ::syscall(SYS_capset, &header, &data);
+    ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_OVERRIDE, 0, 0);
+  };
+}
+
+TEST_CASE("a limit of threads below what a machine needs is one line") {
+  for (const rlim_t count : {1, 2}) {
+    const Ended end = run(kHello, limit_threads(count));
+    check_refused(end, "threads: Resource temporarily unavailable");
+    CHECK_THAT(end.log, Contains("ulimit -u"));
+    if (::geteuid() != 0) return report_skipped("limits of threads above 1: only for root");
+  }
+  CHECK(run(kHello, limit_threads(3)).status == kDone);
+}
+
+TEST_CASE("requests that the kernel has no thread for fail, are logged, and others go on") {
+  if (::geteuid() != 0) return report_skipped("limits of threads above 1: only for root");
+  const TemporaryDirectory files;
+  const std::string disk = files.make_disk("disk", 1 << 20);
+  const Arguments command = guest("script", "do=w0,f,r0", {"--disk", disk});
+  // The main thread, the I/O loop and one vCPU: none for the kernel's I/O, none for the log.
+  const Ended end = run(command, limit_threads(3));
+  CHECK(end.output == "w0: 0\nf: 1\nr0: 0 A\n");
+  CHECK(end.status == 1);
+  CHECK_THAT(end.log, Contains("disk 00:01.0: request type 4"));
+}
+
+// ---- What the kernel refuses -------------------------------------------------------------------
+
+/// Lets every io_uring_setup fail, as kernel.io_uring_disabled and containers do.
+Process::Prepare refuse_io_uring(uint32_t error) {
+  return [=] {
+    sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const sock_fprog program{.len = static_cast<unsigned short>(std::size(filter)),
+                             .filter = filter};
+    ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+  };
+}
+
+/// Puts `file` in the place of `path` for this process alone. Needs the right to mount.
+void cover(const std::string& file, const char* path) {
+  ::unshare(CLONE_NEWNS);
+  ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr);
+  ::mount(file.c_str(), path, nullptr, MS_BIND, nullptr);
+}
+
+TEST_CASE("an io_uring that is forbidden or absent is one line that tells where to look") {
+  for (const uint32_t error : {EPERM, ENOSYS}) {
+    const Ended end = run(kHello, refuse_io_uring(error));
+    check_refused(end, "io_uring is not to be had here: look at sysctl kernel.io_uring_disabled");
+  }
+}
+
+TEST_CASE("an io_uring that is switched off is one line with the switch and its value") {
+  if (::geteuid() != 0) return report_skipped("kernel.io_uring_disabled: only root may cover it");
+  const TemporaryDirectory files;
+  const std::string value = files.write("value", "2\n");
+  const Process::Prepare prepare = [&] {
+    cover(value, "/proc/sys/kernel/io_uring_disabled");
+    refuse_io_uring(EPERM)();
+  };
+  check_refused(run(kHello, prepare),
+                "io_uring is switched off on this host: sysctl kernel.io_uring_disabled is 2");
+  const Ended report = run(ringlet({"check"}), prepare);
+  CHECK(report.status == 1);
+  CHECK_THAT(report.output, Contains("kernel.io_uring_disabled is 2: sysctl "));
+}
+
+TEST_CASE("a /dev/kvm that may not be opened is one line that tells who may") {
+  if (::geteuid() != 0) return report_skipped("a forbidden /dev/kvm: only root may cover it");
+  const TemporaryDirectory files;
+  const std::string device = files.write("kvm", "");
+  ::chmod(device.c_str(), 0);
+  const Ended end = run(kHello, [&] {
+    cover(device, "/dev/kvm");
+    for (const int right : {CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH}) {
+      ::prctl(PR_CAPBSET_DROP, right, 0, 0, 0);
+    }
+  });
+  check_refused(end, "/dev/kvm: Permission denied: it belongs to user 0 and group root");
+}
+
+TEST_CASE("a host without /dev/kvm is one line that tells what to load") {
+  if (::geteuid() != 0) return report_skipped("an absent /dev/kvm: only root may cover it");
+  const TemporaryDirectory empty;
+  const std::string path = empty.path("");
+  const Ended end = run(kHello, [&] { cover(path, "/dev"); });
+  check_refused(end, "/dev/kvm: No such file or directory: load the module kvm_intel or kvm_amd");
+}
+
+}  // namespace
+}  // namespace ringlet

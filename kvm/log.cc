@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <climits>
 #include <condition_variable>
 #include <cstring>
 #include <memory>
@@ -78,6 +79,7 @@ class QueueSink final : public spdlog::sinks::base_sink<std::mutex> {
 
   void wait_until_written(int timeout_ms) {
     std::unique_lock lock(mutex_);
+    if (!waiting_.empty() && !started_) return write_without_thread(timeout_ms);
     written_.wait_for(lock, std::chrono::milliseconds(timeout_ms),
                       [this] { return !writing_ && waiting_.empty(); });
   }
@@ -116,6 +118,16 @@ class QueueSink final : public spdlog::sinks::base_sink<std::mutex> {
       // No thread to be had now: the next message tries again.
     }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+
+  // The host had no thread to give. Once, and only what a reader takes in time: a pipe that is
+  // ready takes PIPE_BUF bytes without a wait.
+  void write_without_thread(int timeout_ms) {
+    const int fd = file_ ? file_.get() : STDERR_FILENO;
+    pollfd poll{.fd = fd, .events = POLLOUT, .revents = 0};
+    if (::poll(&poll, 1, timeout_ms) != 1) return;
+    dropped_ += write_all(fd, std::string_view(waiting_).substr(0, PIPE_BUF));
+    waiting_.clear();
   }
 
   void write_forever() {

@@ -179,6 +179,11 @@ DiskFile open_disk(const BlkConfig& config) {
   return disk;
 }
 
+bool is_deleted(const Fd& file) noexcept {
+  struct stat info {};
+  return ::fstat(file.get(), &info) == 0 && S_ISREG(info.st_mode) && info.st_nlink == 0;
+}
+
 BlkSettings blk_settings(const BlkConfig& config, std::string name) {
   return {.name = std::move(name),
           .queues = config.queues,

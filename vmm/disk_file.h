@@ -22,6 +22,9 @@ void check_disk(const BlkConfig& config);
 /// readers; a block device that is to be written must not be mounted either.
 DiskFile open_disk(const BlkConfig& config);
 
+/// True for a regular file that no name leads to any more: it goes with its last user.
+bool is_deleted(const Fd& file) noexcept;
+
 /// What the device model needs besides; `name` is for log lines.
 BlkSettings blk_settings(const BlkConfig& config, std::string name);
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <system_error>
 #include <utility>
 
 #include <unistd.h>
@@ -39,6 +40,7 @@ AddrRange place_window64(const MachineConfig& config, const Kvm& kvm) {
 /// Opens what the host has to give for a device and makes the device. One overload for each type.
 void make_device(const BlkConfig& config, PciDevice& slot) {
   DiskFile disk = open_disk(config);
+  slot.source = file_label("disk", config.path);
   slot.device = std::make_unique<Blk>(blk_settings(config, slot.name), disk.backing);
   slot.files.push_back(std::move(disk.file));
   if (disk.buffered) slot.files.push_back(std::move(disk.buffered));
@@ -74,9 +76,7 @@ Machine::Machine(const MachineConfig& config)
   load_guest(config);
   // Last of what can be refused, since it may create the console's file.
   legacy_ = std::make_unique<LegacyDevices>(config, buses_, interrupts_, loop_, *this);
-  io_thread_ = std::make_unique<IoThread>(loop_, "io-loop");
-  threads_ = std::make_unique<VcpuThreads>(
-      vcpus_, buses_, [this](Vcpu& vcpu, const VcpuExit& exit) { vcpu_left(vcpu, exit); });
+  make_threads();
 }
 
 Machine::~Machine() {
@@ -138,6 +138,16 @@ void Machine::load_guest(const MachineConfig& config) {
   std::visit([this](const auto& start) { vcpus_.front()->set_start(start); }, loaded.start);
 }
 
+void Machine::make_threads() {
+  try {
+    io_thread_ = std::make_unique<IoThread>(loop_, "io-loop");
+    threads_ = std::make_unique<VcpuThreads>(
+        vcpus_, buses_, [this](Vcpu& vcpu, const VcpuExit& exit) { vcpu_left(vcpu, exit); });
+  } catch (const std::system_error& error) {  // of a thread it says nothing but the errno
+    throw std::system_error(error.code(), "the machine's threads");
+  }
+}
+
 // Running and ending --------------------------------------------------------------------------
 
 void Machine::start() {
@@ -185,6 +195,10 @@ void Machine::stop() {
   if (io_thread_) {
     legacy_->console().flush();
     io_thread_.reset();
+    for (const auto& device : devices_) {
+      if (device->files.empty() || !is_deleted(device->files.front())) continue;
+      log_warn("{}: its file was deleted meanwhile, what the guest wrote is lost", device->source);
+    }
   }
 }
 

@@ -3,8 +3,12 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <new>
+#include <string>
 #include <string_view>
+#include <system_error>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -27,6 +31,23 @@ namespace {
 /// What a user is told when there is no machine (any more), in one line.
 void complain(std::string_view message) {
   fmt::print(stderr, "ringlet: {}\n", message);
+}
+
+/// Which limit of the host a call has met, so that whoever set it finds it; empty for none.
+std::string hint_for(const std::error_code& error) {
+  if (error.category() != std::generic_category()) return {};
+  switch (error.value()) {
+    case EMFILE: {
+      rlimit limit{};
+      ::getrlimit(RLIMIT_NOFILE, &limit);
+      return fmt::format("; expected a limit of open files (ulimit -n) above {}", limit.rlim_max);
+    }
+    case ENFILE: return "; the host's limit of open files, sysctl fs.file-max, is reached";
+    case EAGAIN:
+      return "; a limit of processes (ulimit -u, or pids.max of the control group) is reached";
+    case ENOMEM: return "; the host is out of memory, or a limit (ulimit -v) is too low";
+    default: return {};
+  }
 }
 
 /// A file opened later must not become stdin, stdout or stderr because a caller closed those.
@@ -108,6 +129,10 @@ int main(int argc, char** argv) {
   } catch (const ringlet::ConfigError& error) {
     ringlet::complain(error.what());
     status = ExitStatus::Usage;
+  } catch (const std::system_error& error) {
+    ringlet::complain(error.what() + ringlet::hint_for(error.code()));
+  } catch (const std::bad_alloc&) {
+    ringlet::complain("out of memory" + ringlet::hint_for({ENOMEM, std::generic_category()}));
   } catch (const std::exception& error) {
     ringlet::complain(error.what());
   }

@@ -67,8 +67,8 @@ TEST_CASE("a limit of memory anywhere below what is needed is one line", "[addre
 
 TEST_CASE("huge pages that the host has not are one line that tells where to look") {
   for (const char* backing : {"anonymous", "shared"}) {
-    const Ended end = run(guest("hello", "code=5", {"--memory", "1T", "--huge-pages",
-                                                    "--memory-backing", backing}));
+    const Ended end = run(
+        guest("hello", "code=5", {"--memory", "1T", "--huge-pages", "--memory-backing", backing}));
     check_refused(end, "huge pages (see HugePages_Free in /proc/meminfo)");
   }
 }
@@ -95,9 +95,8 @@ TEST_CASE("a limit of descriptors anywhere below what is needed is one line") {
 
 TEST_CASE("a disk that finds no descriptor for its doorbells fails, and the machine goes on") {
   const TemporaryDirectory files;
-  const Arguments command =
-      guest("blk", "queues=4 requests=64",
-            {"--disk", files.make_disk("disk", 4 << 20) + ",queues=4"});
+  const Arguments command = guest("blk", "queues=4 requests=64",
+                                  {"--disk", files.make_disk("disk", 4 << 20) + ",queues=4"});
   size_t failed = 0;
   rlim_t count = 10;
   bool done = false;

@@ -5,6 +5,7 @@
 #include <cassert>
 #include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <utility>
 
 #include "kvm/log.h"
@@ -88,7 +89,9 @@ void Console::retry_write(int32_t result) {
 
 // Nobody reads any more: the guest goes on as if somebody did.
 void Console::give_output_up(int32_t error) {
-  if (error != -ECANCELED) log_warn("console output is discarded from now on: error {}", -error);
+  if (error != -ECANCELED) {
+    log_warn("console output is discarded from now on: {}", std::strerror(-error));
+  }
   {
     const std::lock_guard lock(mutex_);
     output_dead_ = true;
@@ -129,7 +132,9 @@ void Console::input_read(int32_t result) {
   reading_ = false;
   if (result == -EAGAIN || result == -EINTR) return wait_for_input();
   if (result <= 0) {
-    if (result < 0 && result != -ECANCELED) log_warn("console input ends: error {}", -result);
+    if (result < 0 && result != -ECANCELED) {
+      log_warn("console input ends: {}", std::strerror(-result));
+    }
     input_ended_ = true;
     return;
   }

@@ -5,6 +5,8 @@
 
 #include <cassert>
 
+#include <fmt/core.h>
+
 #include "kvm/error.h"
 
 namespace ringlet {
@@ -50,6 +52,12 @@ GuestMemory::GuestMemory(std::span<const AddrRange> ranges, const MemoryBacking&
       map(range, backing, backing.file_offset + size_);
       size_ += range.size;
     }
+  } catch (const std::system_error& error) {
+    unmap_all();
+    if (!backing.huge_pages) throw;
+    throw HostError(fmt::format(
+        "{} in huge pages: expected {} free ones of 2 MiB (HugePages_Free in /proc/meminfo)",
+        error.what(), total / kHugePage));
   } catch (...) {
     unmap_all();
     throw;
@@ -90,10 +98,7 @@ void GuestMemory::map(AddrRange range, const MemoryBacking& backing, uint64_t fi
   }
   // Huge pages come from a pool: without a reservation the first touch could end in SIGBUS.
   if (backing.huge_pages) flags &= ~MAP_NORESERVE;
-  map_or_throw(ram, range.size, PROT_READ | PROT_WRITE, flags, fd, offset,
-               backing.huge_pages ? "mmap of guest memory in huge pages (see HugePages_Free in "
-                                    "/proc/meminfo)"
-                                  : "mmap of guest memory");
+  map_or_throw(ram, range.size, PROT_READ | PROT_WRITE, flags, fd, offset, "mmap of guest memory");
   // Advice only: a kernel that refuses it works all the same.
   ::madvise(ram, range.size, MADV_DONTDUMP);
   regions_.push_back(

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Checks docs/conformance.md: each requirement has a test that exists, or a reason why not.
+"""Checks the tables in docs that name tests: what they promise has a test that exists.
 
 usage: tests/conformance.py [--self-check]
 
 tests/conformance_clauses.txt lists every clause with the levels of its requirements, in order.
-The tables must have each of them, once, at its level. Prints one line per finding and exits 1 when
+The tables of docs/conformance.md must have each of them, once, at its level, with a test or a
+reason why not. Each row of docs/robustness.md must have a test, and each test of the files that are
+about nothing else, tests/machine/host*_test.cc, a row. Prints one line per finding and exits 1 when
 there are any. --self-check breaks small tables instead and expects each to be found out.
 """
 
@@ -15,11 +17,15 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TABLE = "docs/conformance.md"
 CLAUSES = "tests/conformance_clauses.txt"
+ROBUSTNESS = "docs/robustness.md"
+ROBUSTNESS_TESTS = "machine/host"  # files that begin so: hostile guests, faults of the host
 
 ROW = re.compile(r"^\| (.+?) \((\d+)(?:-(\d+))?\) \| ([A-Z ]+|all) \| (.+?) \| (.+?) \|$")
 NO_ROW = re.compile(r"^\| (Clause|---)")
 REASON = re.compile(r"^n/a: \S+ \S+ ")
 SHOWN = re.compile(r"`([^`]+)` \(([a-z_/]+)\)")
+FAULT = re.compile(r"^\| \S[^|]* \| \S[^|]* \| ([^|]*) \|$")
+NO_FAULT = re.compile(r"^\| (attack|fault|---)")
 TEST_CASE = re.compile(r'TEST_CASE\(\s*((?:"(?:[^"\\]|\\.)*"\s*)+)')
 
 
@@ -83,6 +89,56 @@ def check(table, clauses, tests):
                 yield f"{TABLE}: {clause} ({i}) is there {count} times; expected once"
 
 
+def check_robustness(text, tests):
+    shown = set()
+    rows = 0
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.startswith("|") or NO_FAULT.match(line):
+            continue
+        rows += 1
+        row = FAULT.match(line)
+        if not row:
+            yield f"{ROBUSTNESS}:{number}: not a row of | what is done | what happens | test |"
+            continue
+        references = SHOWN.findall(row[1])
+        shown.update(references)
+        if not references or SHOWN.sub("", row[1]).strip("; "):
+            yield f'{ROBUSTNESS}:{number}: expected "`test case` (file); ..."'
+        for name, file in references:
+            if name not in tests.get(file, set()):
+                yield f"{ROBUSTNESS}:{number}: tests/{file}.cc has no TEST_CASE(\"{name}\")"
+    if not rows:
+        yield f"{ROBUSTNESS}: has no rows"
+    for file, names in sorted(tests.items()):
+        for name in sorted(names) if file.startswith(ROBUSTNESS_TESTS) else []:
+            if (name, file) not in shown:
+                yield f"{ROBUSTNESS}: `{name}` ({file}) has no row"
+
+
+def self_check_robustness():
+    tests = {"machine/host_disk_test": {"a full disk fails", "a short disk fails"},
+             "kvm/log_test": {"a full log loses lines", "others"}}
+    good = ["| fault | what happens | test |", "| --- | --- | --- |",
+            "| full | error | `a full disk fails` (machine/host_disk_test); "
+            "`a full log loses lines` (kvm/log_test) |",
+            "| short | error | `a short disk fails` (machine/host_disk_test) |"]
+    broken = {
+        "no rows": (2, 4, []),
+        "a test without a row": (3, 4, []),
+        "a row without a test": (3, 3, ["| gone | error |  |"]),
+        "words instead of a test": (3, 3, ["| gone | error | the same |"]),
+        "words beside a test": (3, 4, [good[3].replace("_test) |", "_test), mostly |")]),
+        "two columns": (3, 3, ["| gone | `a short disk fails` (machine/host_disk_test) |"]),
+        "a fault test that does not exist": (3, 3, [good[3].replace("disk fails", "disk fail")]),
+        "a test in another file": (3, 3, [good[3].replace("host_disk", "host_process")]),
+    }
+    failures = [f"good: {finding}" for finding in check_robustness("\n".join(good), tests)]
+    for what, (begin, end, lines) in broken.items():
+        if not list(check_robustness("\n".join(good[:begin] + lines + good[end:]), tests)):
+            failures.append(f"not found out: {what}")
+    return len(broken), failures
+
+
 def self_check():
     clauses = read_clauses("# comment\n\n2.4.1: MUST, MUST NOT\n2.8.12: MUST, SHOULD\n")
     tests = {"virtio/queue_test": {"a reset ends", "nothing follows"}}
@@ -112,7 +168,9 @@ def self_check():
         lines = good[:at] + ([line] if line is not None else []) + good[at + 1:]
         if not list(check("\n".join(lines), clauses, tests)):
             failures.append(f"not found out: {what}")
-    print("\n".join(failures) or f"{len(broken)} broken tables found out")
+    more, other_failures = self_check_robustness()
+    failures += other_failures
+    print("\n".join(failures) or f"{len(broken) + more} broken tables found out")
     return 1 if failures else 0
 
 
@@ -124,8 +182,13 @@ def main():
         return 2
     clauses = read_clauses((ROOT / CLAUSES).read_text())
     table = (ROOT / TABLE).read_text()
-    findings = list(check(table, clauses, find_tests(ROOT)))
-    print("\n".join(findings) or f"{sum(map(len, clauses.values()))} requirements accounted for")
+    tests = find_tests(ROOT)
+    robustness = (ROOT / ROBUSTNESS).read_text()
+    findings = list(check(table, clauses, tests)) + list(check_robustness(robustness, tests))
+    rows = sum(bool(FAULT.match(line) and not NO_FAULT.match(line))
+               for line in robustness.splitlines())
+    print("\n".join(findings) or f"{sum(map(len, clauses.values()))} requirements accounted for, "
+          f"{rows} attacks and faults")
     return 1 if findings else 0
 
 

@@ -44,7 +44,8 @@ std::string hint_for(const std::error_code& error) {
     }
     case ENFILE: return "; the host's limit of open files, sysctl fs.file-max, is reached";
     case EAGAIN:
-      return "; a limit of processes (ulimit -u, or pids.max of the control group) is reached";
+      return "; a limit of threads (ulimit -u, pids.max of the control group) or of memory "
+             "(ulimit -v) is reached";
     case ENOMEM: return "; the host is out of memory, or a limit (ulimit -v) is too low";
     default: return {};
   }

@@ -64,6 +64,7 @@ std::string group_name(gid_t gid) {
 }
 
 Kvm::Kvm(const std::string& path) : fd_(::open(path.c_str(), O_RDWR | O_CLOEXEC)) {
+  if (!fd_ && is_shortage(errno)) throw_errno(path);
   if (!fd_) throw HostError(explain_refusal(path, errno));
   const int version = kvm_ioctl(fd(), KVM_GET_API_VERSION, 0);
   if (version < 0) throw HostError(fmt::format("{}: not a KVM device", path));

@@ -216,6 +216,7 @@ void log_setup(LogLevel level, const std::string& path) {
     // A named pipe without a reader is an error then, not a wait.
     constexpr int kFlags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
     file.reset(::open(path.c_str(), kFlags, 0600));
+    if (!file && is_shortage(errno)) throw_errno("log-file");
     if (!file) {
       throw ConfigError(fmt::format("log-file '{}': cannot be opened for writing: {}", path,
                                     std::strerror(errno)));

@@ -220,6 +220,7 @@ MachineConfig machine_from_file(const std::string& path) {
   };
   // A FIFO that nobody writes to would block the open; behind it, a slow writer is waited for.
   const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+  if (!file && is_shortage(errno)) throw_errno(file_label("--config", path));
   if (!file || ::fcntl(file.get(), F_SETFL, 0) != 0) reject(std::strerror(errno));
   std::string text(kMaxSize, '\0');
   size_t size = 0;

@@ -17,6 +17,7 @@ BootFile BootFile::open(const std::string& role, const std::string& path) {
   std::string label = file_label(role, path);
   // O_NONBLOCK: a FIFO nobody writes to would block the open; the constructor refuses it.
   Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!fd && is_shortage(errno)) throw_errno(label);
   if (!fd) {
     throw ConfigError(label + ": cannot be opened: " + std::generic_category().message(errno));
   }

@@ -97,6 +97,10 @@ void set_flat_segments(kvm_sregs& sregs) {
   sregs.ldt.unusable = 1;
 }
 
+/// How often in a row KVM may have a runnable vCPU try again. Once is usual, as its start-up
+/// message comes; more only when others send it further ones meanwhile.
+constexpr unsigned kMaxRefusals = 1000;
+
 }  // namespace
 
 void Vcpu::Unmap::operator()(kvm_run* run) const noexcept {
@@ -185,19 +189,31 @@ VcpuExit Vcpu::run(Buses& buses) noexcept {
   return exit;
 }
 
+bool Vcpu::waits_for_start() const noexcept {
+  kvm_mp_state state{};
+  return kvm_ioctl(fd_.get(), KVM_GET_MP_STATE, &state) == 0 &&
+         state.mp_state != KVM_MP_STATE_RUNNABLE;
+}
+
 VcpuExit Vcpu::run_until_exit(Buses& buses) noexcept {
+  unsigned refusals = 0;
   for (;;) {
     if (::ioctl(fd_.get(), KVM_RUN, 0) < 0) {
-      // A vCPU that waits for its start-up message slept in KVM and has something to look at.
-      if (errno == EAGAIN) continue;
-      if (errno != EINTR) {
-        return {.kind = VcpuExit::Kind::HostError, .detail = static_cast<uint64_t>(errno)};
+      const int error = errno;
+      const bool kicked = std::atomic_ref(run_->immediate_exit).load() != 0;
+      // A vCPU that waits for its start-up message slept in KVM and has something to look at. But
+      // KVM also says so, before it looks at immediate_exit, for want of a thread of its own.
+      const bool again = error == EAGAIN;
+      if (again && !kicked && (waits_for_start() || ++refusals <= kMaxRefusals)) continue;
+      if (error != EINTR && !(again && kicked)) {
+        return {.kind = VcpuExit::Kind::HostError, .detail = static_cast<uint64_t>(error)};
       }
       // KVM finishes the I/O of the last exit before it looks at immediate_exit or signals.
       // Cleared before the caller looks at what the kicker changed.
       std::atomic_ref(run_->immediate_exit).exchange(0, std::memory_order_seq_cst);
       return {.kind = VcpuExit::Kind::Interrupted, .detail = 0};
     }
+    refusals = 0;
     switch (run_->exit_reason) {
       case KVM_EXIT_IO: port_io(buses); break;
       case KVM_EXIT_MMIO: memory_io(buses); break;

@@ -97,6 +97,7 @@ class Vcpu {
   };
 
   VcpuExit run_until_exit(Buses& buses) noexcept;
+  bool waits_for_start() const noexcept;
   void port_io(Buses& buses) noexcept;
   void memory_io(Buses& buses) noexcept;
   VcpuExit explain_exit() const noexcept;

@@ -2,6 +2,7 @@
 #include <sys/ioctl.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 #include <fmt/format.h>
@@ -56,6 +57,12 @@ std::string Vcpu::code_at(uint64_t address) const {
 
 std::vector<std::string> Vcpu::describe_failure(const VcpuExit& exit) const {
   std::vector<std::string> lines{fmt::format("vCPU {}: {}", id_, describe(exit))};
+  if (exit.kind == VcpuExit::Kind::HostError && exit.detail == EAGAIN) {  // the guest is innocent
+    lines.front() +=
+        "; KVM finds no thread of its own, a limit (ulimit -u, pids.max of the control "
+        "group) is reached";
+    return lines;
+  }
   kvm_regs r{};
   kvm_sregs s{};
   if (kvm_ioctl(fd_.get(), KVM_GET_REGS, &r) < 0 || kvm_ioctl(fd_.get(), KVM_GET_SREGS, &s) < 0) {

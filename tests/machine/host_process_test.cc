@@ -98,7 +98,7 @@ TEST_CASE("a machine that ignores hang-ups goes on without its terminal") {
                   Process::Stdio::Terminal, [] { ::signal(SIGHUP, SIG_IGN); });
   REQUIRE(process.wait_for_output("r100: 0"));
   process.hang_up();
-  std::filesystem::resize_file(disk, kMib / 2);
+  std::filesystem::resize_file(disk, 50 * 4096);
   CHECK(process.wait_for_end().status == 1);
   CHECK(files.read("disk").substr(7 * 4096, 4096) == std::string(4096, 'H'));
 }

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <iostream>
 
 #include <catch2/catch.hpp>
 #include <fmt/format.h>
@@ -100,7 +101,8 @@ TEST_CASE("files without access rights are refused") {
     ::prctl(PR_CAPBSET_DROP, right, 0, 0, 0);
   }
   if (::geteuid() == 0 && ::prctl(PR_CAPBSET_READ, CAP_DAC_OVERRIDE, 0, 0, 0) == 1) {
-    return report_skipped("files without rights: root's right to read everything stays here");
+    WARN("SKIPPED: root's right to read everything cannot be given up here");
+    return;
   }
   check_no_machine(unreadable_files());
 }
@@ -119,6 +121,7 @@ TEST_CASE("a hundred bad inputs and more were tried") {
                        bad_files().size() + unreadable_files().size() + bad_kernels().size() +
                        bad_boots().size();
   CHECK(count >= 100);
+  std::cout << count << " bad inputs, a line for each\n";
 }
 
 }  // namespace

@@ -1,11 +1,7 @@
 // Tests of what only some hosts can lend a machine: huge pages, block devices. A host that has
 // none gets a line that says what was not tried.
-#include <linux/loop.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 
-#include <cerrno>
-#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <sstream>
@@ -15,6 +11,7 @@
 #include <unistd.h>
 
 #include "kvm/error.h"
+#include "tests/machine/loop_device.h"
 #include "tests/machine/run_ringlet.h"
 
 namespace ringlet {
@@ -91,45 +88,17 @@ TEST_CASE("RAM is in huge pages where they are asked for") {
 }
 
 TEST_CASE("a host without that many huge pages ends with status 1, and says where to look") {
-  const Ended end = run(guest("hello", "", {"--huge-pages", "--memory", "1T"}));
-  CHECK(end.status == 1);
-  CHECK(end.log ==
-        "ringlet: mmap of guest memory in huge pages (see HugePages_Free in /proc/meminfo): Cannot "
-        "allocate memory\n");
+  for (const char* backing : {"anonymous", "shared"}) {
+    const Ended end =
+        run(guest("hello", "", {"--huge-pages", "--memory", "1T", "--memory-backing", backing}));
+    CHECK(end.status == 1);
+    CHECK(end.log ==
+          "ringlet: mmap of guest memory: Cannot allocate memory in huge pages: expected 524288 "
+          "free ones of 2 MiB (HugePages_Free in /proc/meminfo)\n");
+  }
 }
 
 // ---- Block devices -----------------------------------------------------------------------------
-
-/// A block device whose sectors are those of a file, or a reason why there is none.
-class LoopDevice {
- public:
-  LoopDevice(const std::string& file, uint32_t sector_bytes) {
-    const Fd control(::open("/dev/loop-control", O_RDWR | O_CLOEXEC));
-    const Fd backing(check(::open(file.c_str(), O_RDWR | O_CLOEXEC), "open"));
-    loop_config config{};
-    config.fd = static_cast<uint32_t>(backing.get());
-    config.block_size = sector_bytes;
-    config.info.lo_flags = LO_FLAGS_AUTOCLEAR;  // goes with the last descriptor
-    // The number is free until somebody else takes it.
-    constexpr int kAttempts = 100;
-    for (int i = 0; control && i < kAttempts; ++i) {
-      path_ = "/dev/loop" + std::to_string(::ioctl(control.get(), LOOP_CTL_GET_FREE));
-      device_.reset(::open(path_.c_str(), O_RDWR | O_CLOEXEC));
-      if (device_ && ::ioctl(device_.get(), LOOP_CONFIGURE, &config) == 0) return;
-      if (errno != EBUSY) break;
-    }
-    missing_ = std::strerror(errno);
-  }
-
-  const std::string& path() const { return path_; }
-  /// Empty when there is a device.
-  const std::string& missing() const { return missing_; }
-
- private:
-  std::string path_;
-  std::string missing_;
-  Fd device_;
-};
 
 int64_t allocated_sectors(const std::string& path) {
   struct stat info {};

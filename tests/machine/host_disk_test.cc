@@ -1,11 +1,8 @@
 // Tests of disks, consoles and logs whose host files fail: full, cut short, deleted, broken.
-#include <linux/loop.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 
 #include <filesystem>
-#include <optional>
 
 #include <catch2/catch.hpp>
 #include <fcntl.h>
@@ -14,6 +11,7 @@
 #include <unistd.h>
 
 #include "kvm/error.h"
+#include "tests/machine/loop_device.h"
 #include "tests/machine/run_ringlet.h"
 
 namespace ringlet {
@@ -71,35 +69,9 @@ bool may_mount() {
       ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0) {
     return true;
   }
-  report_skipped("a full file system: only root may mount one");
+  WARN("SKIPPED: no file system was full, only root may mount a small one");
   return false;
 }
-
-/// A block device on a file. It goes with its last user.
-class LoopDevice {
- public:
-  /// Empty when the host has none to give.
-  static std::optional<LoopDevice> on(const std::string& path) {
-    const Fd control(::open("/dev/loop-control", O_RDWR | O_CLOEXEC));
-    const int number = control ? ::ioctl(control.get(), LOOP_CTL_GET_FREE) : -1;
-    if (number < 0) return std::nullopt;
-    LoopDevice device;
-    device.path_ = "/dev/loop" + std::to_string(number);
-    device.fd_.reset(::open(device.path_.c_str(), O_RDWR | O_CLOEXEC));
-    const Fd file(check(::open(path.c_str(), O_RDWR | O_CLOEXEC), "open"));
-    loop_config config{};
-    config.fd = static_cast<uint32_t>(file.get());
-    config.info.lo_flags = LO_FLAGS_AUTOCLEAR;
-    if (!device.fd_ || ::ioctl(device.fd_.get(), LOOP_CONFIGURE, &config) < 0) return std::nullopt;
-    return device;
-  }
-
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-  Fd fd_;
-};
 
 TEST_CASE("a disk on a full file system fails what finds no room, until there is some again") {
   if (!may_mount()) return;
@@ -162,9 +134,12 @@ TEST_CASE("a block device that loses a write fails the flush, and every one afte
   const SmallFileSystem small(2 * kMib);
   const std::string image = small.files().make_disk("image", 8 * kMib);
   const std::string filler = small.fill();
-  const auto device = LoopDevice::on(image);
-  if (!device) return report_skipped("a failing block device: no loop device can be had");
-  const Ended end = run(script("w9,f,w9,f", device->path()));
+  const LoopDevice device(image, 512);
+  if (!device.missing().empty()) {
+    WARN("SKIPPED: no block device failed, the host lends none: " << device.missing());
+    return;
+  }
+  const Ended end = run(script("w9,f,w9,f", device.path()));
   CHECK(end.output == "w9: 0\nf: 1\nw9: 0\nf: 1\n");
   CHECK(end.status == 1);
 }
@@ -174,9 +149,12 @@ TEST_CASE("a block device that fails a direct write fails that request alone") {
   const SmallFileSystem small(2 * kMib);
   const std::string image = small.files().make_disk("image", 8 * kMib);
   const std::string filler = small.fill();
-  const auto device = LoopDevice::on(image);
-  if (!device) return report_skipped("a failing block device: no loop device can be had");
-  Process process(script("w9,w9,w9+,f,r9", device->path() + ",direct"));
+  const LoopDevice device(image, 512);
+  if (!device.missing().empty()) {
+    WARN("SKIPPED: no block device failed, the host lends none: " << device.missing());
+    return;
+  }
+  Process process(script("w9,w9,w9+,f,r9", device.path() + ",direct"));
   REQUIRE(process.wait_for_output("w9: 1\nw9: 1\n"));
   std::filesystem::remove(filler);
   const Ended end = process.wait_for_end();

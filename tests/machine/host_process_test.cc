@@ -147,7 +147,10 @@ TEST_CASE("a machine that a debugger holds and lets go is unharmed, again and ag
   for (int round = 0; round < 20; ++round) {
     REQUIRE(writer.goes_on());
     const int held = hold_all_threads(writer.process.pid());
-    if (held < 0) return report_skipped("a debugger attached: ptrace is not allowed here");
+    if (held < 0) {
+      WARN("SKIPPED: no debugger was attached, this host allows none");
+      return;
+    }
     // The main thread, the I/O loop and the vCPU.
     CHECK(held >= 3);
   }

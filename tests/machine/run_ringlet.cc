@@ -10,7 +10,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iostream>
 #include <iterator>
 #include <random>
 #include <stdexcept>
@@ -218,11 +217,6 @@ Ended run(const Arguments& command, const Process::Prepare& prepare) {
   Process process(command, Process::Stdio::Pipes, prepare);
   process.end_input();
   return process.wait_for_end();
-}
-
-void report_skipped(std::string_view reason) {
-  // At the start of a line, where the test command looks for it.
-  std::cerr << "\nSKIPPED: " << reason << std::endl;
 }
 
 // ---- Files -------------------------------------------------------------------------------------

@@ -104,9 +104,6 @@ Arguments guest(const std::string& name, const std::string& cmdline, const Argum
 /// Starts it and waits for its end.
 Ended run(const Arguments& command, const Process::Prepare& prepare = {});
 
-/// Tells, where the test command shows it, why a test or a part of it cannot run on this host.
-void report_skipped(std::string_view reason);
-
 /// A directory that goes with the object, and files in it.
 class TemporaryDirectory {
  public:

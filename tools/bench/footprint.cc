@@ -10,6 +10,7 @@
 #include <fmt/core.h>
 
 #include "tools/bench/contenders.h"
+#include "tools/bench/targets.h"
 #include "tools/bench/vm_process.h"
 
 namespace ringlet::bench {
@@ -41,20 +42,26 @@ uint64_t wake_ups(const VmProcess& process, std::map<std::string, uint64_t> befo
   return total;
 }
 
+struct Measured {
+  MemoryUse one;
+  uint64_t wake_ups = 0;
+  double each_of_many_kib = 0;
+};
+
 /// One machine: its memory once it is idle, and how often its threads run while it is.
-void measure_one(const Contender& contender, uint64_t memory_mib, const Options& options) {
+void measure_one(const Contender& contender, uint64_t memory_mib, const Options& options,
+                 Measured& into) {
   VmProcess process(contender.command);
   process.wait_for_first_byte();
   wait_seconds(1);
-  const MemoryUse memory = process.memory(memory_mib);
+  into.one = process.memory(memory_mib);
   const auto before = process.times_scheduled();
   wait_seconds(options.idle_seconds);
-  fmt::print("{:<26} {:>9.0f} {:>14.0f} {:>12}", contender.name, memory.rss, memory.private_dirty,
-             wake_ups(process, before));
+  into.wake_ups = wake_ups(process, before);
 }
 
 /// Many machines at once: what each takes of the host's memory beyond the pages its guest touched.
-void measure_many(const Contender& contender, uint64_t memory_mib, const Options& options) {
+double measure_many(const Contender& contender, uint64_t memory_mib, const Options& options) {
   std::vector<std::unique_ptr<VmProcess>> machines;
   const double before = available_kib();
   double guests = 0;
@@ -65,21 +72,38 @@ void measure_many(const Contender& contender, uint64_t memory_mib, const Options
   wait_seconds(1);
   for (const auto& machine : machines) guests += machine->memory(memory_mib).guest_rss;
   const double used = before - available_kib() - guests;
-  fmt::print(" {:>14.0f}\n", used / static_cast<double>(options.machines));
+  return used / static_cast<double>(options.machines);
+}
+
+void print_verdicts(const Measured& ringlet, const Options& options) {
+  constexpr double kKiBPerMiB = 1024;
+  print_targets(std::vector<Target>{
+      {"RSS beyond the guest's memory, MiB", 4, ringlet.one.rss / kKiBPerMiB},
+      {"private dirty memory beyond the guest's, MiB", 0.7, ringlet.one.private_dirty / kKiBPerMiB},
+      {fmt::format("each of {}: host memory beyond the guest's, MiB", options.machines), 1.5,
+       ringlet.each_of_many_kib / kKiBPerMiB},
+      {fmt::format("threads woken in {} s", options.idle_seconds), 0,
+       static_cast<double>(ringlet.wake_ups)}});
 }
 
 void run(const Setup& setup, const Options& options) {
   fmt::print("\n{:<26} {:>9} {:>14} {:>12} {:>14}\n", "", "RSS KiB", "private dirty", "wake-ups",
              "KiB each of many");
+  Measured ringlet;
   for (const Contender& contender : contenders(setup)) {
     if (contender.slow) continue;
-    measure_one(contender, setup.memory_mib, options);
-    measure_many(contender, setup.memory_mib, options);
+    Measured all;
+    measure_one(contender, setup.memory_mib, options, all);
+    all.each_of_many_kib = measure_many(contender, setup.memory_mib, options);
+    fmt::print("{:<26} {:>9.0f} {:>14.0f} {:>12} {:>14.0f}\n", contender.name, all.one.rss,
+               all.one.private_dirty, all.wake_ups, all.each_of_many_kib);
+    if (contender.name == "ringlet") ringlet = all;
   }
   fmt::print(
       "\nWithout the guest's own pages. Wake-ups: how often a thread of the process was given\n"
       "a CPU in {} s; many: {} machines at once, from the host's available memory.\n",
       options.idle_seconds, options.machines);
+  print_verdicts(ringlet, options);
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 
 #include "tools/bench/contenders.h"
 #include "tools/bench/statistics.h"
+#include "tools/bench/targets.h"
 #include "tools/bench/vm_process.h"
 
 namespace ringlet::bench {
@@ -62,23 +63,60 @@ void measure(const Contender& contender, uint64_t memory_mib, Measured& into) {
 
 using Results = std::map<std::string, Measured>;
 
-void print(const std::vector<Contender>& order, const Results& results) {
-  const Measured& floor = results.at("floor");
-  fmt::print("\n{:<26} {:>20} {:>7} {:>20} {:>7} {:>6} {:>8} {:>8} {:>18}\n", "", "wall ms",
-             "/floor", "CPU ms", "/floor", "calls", "RSS KiB", "dirty", "SIGKILL-reaped ms");
+/// Times of one kind, one line a contender. Ratios are medians of the rounds' own.
+void print_times(const char* title, Samples Measured::*times, const std::vector<Contender>& order,
+                 const Results& results) {
+  const Samples& floor = results.at("floor").*times;
+  fmt::print("\n{:<38} {:>8} {:>8} {:>15} {:>9} {:>8}\n", title, "median", "minimum", "quartiles",
+             "- floor", "/ floor");
+  for (const Contender& contender : order) {
+    const Samples& samples = results.at(contender.name).*times;
+    const Summary all = summarize(samples);
+    fmt::print("  {:<36} {:>8.2f} {:>8.2f} {:>15} {:>9.2f} {:>8.2f}\n", contender.name, all.median,
+               all.min, fmt::format("{:.2f}-{:.2f}", all.low, all.high),
+               all.median - summarize(floor).median, median_ratio(samples, floor));
+  }
+}
+
+void print_the_rest(const std::vector<Contender>& order, const Results& results) {
+  fmt::print("\n{:<38} {:>8} {:>8} {:>15}\n", "", "calls", "RSS KiB", "private dirty");
   for (const Contender& contender : order) {
     const Measured& each = results.at(contender.name);
-    fmt::print("{:<26} {:>20} {:>7.2f} {:>20} {:>7.2f} {:>6} {:>8.0f} {:>8.0f} {:>18}\n",
-               contender.name, show(summarize(each.wall_ms)),
-               median_ratio(each.wall_ms, floor.wall_ms), show(summarize(each.cpu_ms)),
-               median_ratio(each.cpu_ms, floor.cpu_ms), each.system_calls,
-               summarize(each.rss_kib).median, summarize(each.private_dirty_kib).median,
-               show(summarize(each.kill_ms)));
+    fmt::print("  {:<36} {:>8} {:>8.0f} {:>15.0f}\n", contender.name, each.system_calls,
+               summarize(each.rss_kib).median, summarize(each.private_dirty_kib).median);
   }
   fmt::print(
-      "\nMedians (quartiles); ratios are medians of the rounds' own. From exec to the guest's\n"
-      "first port write, seen at the end of a pipe; calls: system calls before the first\n"
-      "KVM_RUN; RSS and private dirty memory without the guest's.\n");
+      "\nCalls: system calls before the first KVM_RUN. Memory: without the guest's, medians.\n");
+}
+
+double beyond_floor(Samples Measured::*times, const Results& results) {
+  return summarize(results.at("ringlet").*times).median -
+         summarize(results.at("floor").*times).median;
+}
+
+void print_verdicts(const Results& results) {
+  const Measured& ringlet = results.at("ringlet");
+  std::vector<Target> targets{
+      {"wall time to the guest beyond the floor's, ms", 1,
+       beyond_floor(&Measured::wall_ms, results)},
+      {"CPU time to the guest beyond the floor's, ms", 1, beyond_floor(&Measured::cpu_ms, results)},
+      {"system calls before the first KVM_RUN", 150, static_cast<double>(ringlet.system_calls)},
+      {"SIGKILL to reaped beyond the floor's, ms", 2, beyond_floor(&Measured::kill_ms, results)}};
+  for (const auto& [name, measured] : results) {
+    if (name.starts_with("qemu microvm")) {
+      targets.push_back({fmt::format("CPU time, part of {}'s", name), 0.125,
+                         median_ratio(ringlet.cpu_ms, measured.cpu_ms)});
+    }
+  }
+  print_targets(targets);
+}
+
+void print(const std::vector<Contender>& order, const Results& results) {
+  print_times("exec to the guest's port write, ms", &Measured::wall_ms, order, results);
+  print_times("CPU time up to then, ms", &Measured::cpu_ms, order, results);
+  print_times("SIGKILL to reaped, ms", &Measured::kill_ms, order, results);
+  print_the_rest(order, results);
+  print_verdicts(results);
 }
 
 void write_json(const std::string& path, const std::vector<Contender>& order,

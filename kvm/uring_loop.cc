@@ -42,7 +42,7 @@ UringLoop::UringLoop(const UringOptions& options)
       guest_window_(options.poll_ns),
       host_window_(options.poll_ns) {
   timespecs_.resize(ring_.ring().sq.ring_entries);
-  for (uint32_t slot = ring_.files(); slot > 0; --slot) free_slots_.push_back(slot - 1);
+  free_slots_.reserve(ring_.files());
   wake_file_ = add_file(wake_fd_.fd());
   if (!wake_file_) throw std::system_error(EMFILE, std::generic_category(), "io_uring file table");
   poll(wake_file_, wake_);

@@ -129,7 +129,8 @@ class UringLoop final : public IoLoop {
   IoFile wake_file_;
   Wake wake_;
   std::vector<__kernel_timespec> timespecs_;  // one per submission queue entry
-  std::vector<uint32_t> free_slots_;
+  uint32_t fresh_slots_from_ = 0;             // of the file table: no file has been in these yet
+  std::vector<uint32_t> free_slots_;          // and in these there is none any more
   std::vector<Poll> polls_;
   std::vector<io_uring_sqe> backlog_;          // while the queue is full and the kernel unwilling
   std::vector<Completion*> refused_;           // while draining

@@ -42,19 +42,24 @@ io_uring_sqe transfer(uint8_t single, uint8_t vectored, std::span<const iovec> p
 IoFile UringLoop::add_file(int fd) noexcept {
   assert(on_loop());
   if (state_ == State::Finished) return {};
-  if (free_slots_.empty()) {
+  const bool fresh = free_slots_.empty();
+  if (fresh && fresh_slots_from_ == ring_.files()) {
     if (log_limit_.allow()) {
       log_error("the I/O loop's file table is full ({} files)", ring_.files());
     }
     return {};
   }
-  const uint32_t slot = free_slots_.back();
+  const uint32_t slot = fresh ? fresh_slots_from_ : free_slots_.back();
   const int result = io_uring_register_files_update(&ring_.ring(), slot, &fd, 1);
   if (result != 1) {
     if (log_limit_.allow()) log_error("the kernel refuses to register a file: error {}", -result);
     return {};
   }
-  free_slots_.pop_back();
+  if (fresh) {
+    ++fresh_slots_from_;
+  } else {
+    free_slots_.pop_back();
+  }
   return IoFile{slot};
 }
 

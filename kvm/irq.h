@@ -40,10 +40,14 @@ class MsiVector {
 /// A level-triggered line shared by devices (PCI INTx): writing assert_fd() raises it; when the
 /// guest signals end of interrupt KVM lowers it and makes resample_fd() readable, and whoever
 /// still has a reason writes assert_fd() again.
+///
+/// KVM hears of the line only when assert_fd() is first asked for, and that may wait for a grace
+/// period (0.03 to 8 ms): devices with MSI-X, which is nearly all of them, never need it.
 class LevelLine {
  public:
   virtual ~LevelLine() = default;
-  virtual int assert_fd() const noexcept = 0;
+  /// On one thread, the one that raises the line. Failure is logged, and the line stays low.
+  virtual int assert_fd() noexcept = 0;
   virtual int resample_fd() const noexcept = 0;
 };
 

@@ -95,15 +95,20 @@ class IrqRouter::Msi final : public MsiVector {
 /// A level-triggered line. Closing the eventfds takes the irqfd out of KVM.
 class IrqRouter::Level final : public LevelLine {
  public:
-  Level(const Vm& vm, Gsi gsi) {
-    if (!set_irqfd(vm.fd(), assert_.fd(), gsi, KVM_IRQFD_FLAG_RESAMPLE, resample_.fd())) {
-      throw_errno("KVM_IRQFD with resample");
+  Level(const Vm& vm, Gsi gsi) : vm_(vm), gsi_(gsi) {}
+  int assert_fd() noexcept override {
+    if (!std::exchange(connected_, true) &&
+        !set_irqfd(vm_.fd(), assert_.fd(), gsi_, KVM_IRQFD_FLAG_RESAMPLE, resample_.fd())) {
+      log_error("KVM_IRQFD with resample for GSI {}: {}", gsi_.value(), std::strerror(errno));
     }
+    return assert_.fd();
   }
-  int assert_fd() const noexcept override { return assert_.fd(); }
   int resample_fd() const noexcept override { return resample_.fd(); }
 
  private:
+  const Vm& vm_;
+  const Gsi gsi_;
+  bool connected_ = false;
   EventFd assert_;
   EventFd resample_;
 };

@@ -24,7 +24,7 @@ class Intx {
     command_changed(config.command());
   }
 
-  const LevelLine& line() const noexcept { return *line_; }
+  LevelLine& line() noexcept { return *line_; }
 
   /// Whether INTx Disable is clear (PCI 3.0, 6.2.2). A function with MSI-X enabled does not use
   /// its pin either (6.8.2.7): ask Msix::enabled(). Any thread.

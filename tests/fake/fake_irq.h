@@ -43,7 +43,7 @@ class FakeMsiVector final : public MsiVector {
 class FakeLevelLine final : public LevelLine {
  public:
   explicit FakeLevelLine(Gsi number) : gsi(number) {}
-  int assert_fd() const noexcept override { return asserted.fd(); }
+  int assert_fd() noexcept override { return asserted.fd(); }
   int resample_fd() const noexcept override { return resample.fd(); }
 
   /// Whether the line was raised since the last call.

@@ -62,7 +62,7 @@ class SimulatedLevel final : public LevelLine {
  public:
   SimulatedLevel(SimulatedLoop& loop, int fd)
       : loop_(loop), asserted_(loop, fd), resample_(loop, fd + 1) {}
-  int assert_fd() const noexcept override { return asserted_.fd(); }
+  int assert_fd() noexcept override { return asserted_.fd(); }
   int resample_fd() const noexcept override { return resample_.fd(); }
   bool raised() const { return asserted_.pending(); }
   /// Signals since the last call.

@@ -65,10 +65,10 @@ TEST_CASE("an AML path has padded segments behind its prefixes") {
 
 TEST_CASE("a package counts its elements") {
   // Package (4) { 0x0001FFFF, 2, Zero, 0x13 }
-  CHECK(hex(aml::package({aml::integer(0x1ffff), aml::integer(2), aml::integer(0),
-                          aml::integer(0x13)})) == "12 0c 04 0c ff ff 01 00 0a 02 00 0a 13");
+  CHECK(hex(aml::package(aml::integer(0x1ffff), aml::integer(2), aml::integer(0),
+                         aml::integer(0x13))) == "12 0c 04 0c ff ff 01 00 0a 02 00 0a 13");
   // Package (0) {}
-  CHECK(hex(aml::package({})) == "12 02 00");
+  CHECK(hex(aml::package()) == "12 02 00");
 }
 
 TEST_CASE("PkgLength takes one byte up to 63 and then a nibble and one to three bytes") {

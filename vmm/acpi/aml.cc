@@ -35,9 +35,15 @@ enum Opcode : uint8_t {
   kReturnOp = 0xa4,
 };
 
-Code byte(uint64_t value) {
+void put(Code& code, uint64_t value) {
   assert(value <= std::numeric_limits<uint8_t>::max());
-  return {std::byte{static_cast<uint8_t>(value)}};
+  code.push_back(std::byte{static_cast<uint8_t>(value)});
+}
+
+Code byte(uint64_t value) {
+  Code code;
+  put(code, value);
+  return code;
 }
 
 template <typename T>
@@ -49,20 +55,25 @@ Code code_of(const T& object) {
 // PkgLength (20.2.4): the number of bytes from itself to the end of the package. The lead byte's
 // bits 7:6 say how many bytes follow it. If none, bits 5:0 are the length; otherwise bits 3:0 are
 // its lowest four bits and each further byte holds the next eight.
-Code pkg_length(size_t body_size) {
+void put_pkg_length(Code& code, size_t body_size) {
   constexpr std::array<size_t, 4> kMaxLength{0x3f, 0xfff, 0xf'ffff, 0xfff'ffff};
   size_t following = 0;
   while (following < 3 && body_size + 1 + following > kMaxLength[following]) ++following;
   size_t length = body_size + 1 + following;
   assert(length <= kMaxLength[following]);
-  if (following == 0) return byte(length);
-  Code code = byte(following << 6 | (length & 0xf));
-  for (length >>= 4; code.size() < 1 + following; length >>= 8) append(code, byte(length & 0xff));
-  return code;
+  if (following == 0) return put(code, length);
+  put(code, following << 6 | (length & 0xf));
+  for (length >>= 4; following > 0; --following, length >>= 8) put(code, length & 0xff);
 }
 
 Code package_of(const Code& opcode, const Code& body) {
-  return list(opcode, pkg_length(body.size()), body);
+  constexpr size_t kMaxPkgLength = 4;
+  Code code;
+  code.reserve(opcode.size() + kMaxPkgLength + body.size());
+  append(code, opcode);
+  put_pkg_length(code, body.size());
+  append(code, body);
+  return code;
 }
 
 // A NameSeg (20.2.2): four characters, short ones padded with underscores.
@@ -73,7 +84,7 @@ Code name_segment(std::string_view segment) {
     const char c = i < segment.size() ? segment[i] : '_';
     const bool is_letter = (c >= 'A' && c <= 'Z') || c == '_';
     assert(is_letter || (i > 0 && c >= '0' && c <= '9'));
-    append(code, byte(static_cast<uint8_t>(c)));
+    put(code, static_cast<uint8_t>(c));
   }
   return code;
 }
@@ -133,26 +144,37 @@ void append(Code& code, std::span<const std::byte> tail) {
   code.insert(code.end(), tail.begin(), tail.end());
 }
 
+void append_integer(Code& code, uint64_t value) {
+  if (value == 0) return put(code, kZeroOp);
+  if (value == 1) return put(code, kOneOp);
+  if (value <= 0xff) {
+    put(code, kBytePrefix);
+    put(code, value);
+  } else if (value <= 0xffff) {
+    put(code, kWordPrefix);
+    append(code, bytes_of(le16{static_cast<uint16_t>(value)}));
+  } else if (value <= 0xffff'ffff) {
+    put(code, kDWordPrefix);
+    append(code, bytes_of(le32{static_cast<uint32_t>(value)}));
+  } else {
+    put(code, kQWordPrefix);
+    append(code, bytes_of(le64{value}));
+  }
+}
+
 Code integer(uint64_t value) {
-  if (value == 0) return byte(kZeroOp);
-  if (value == 1) return byte(kOneOp);
-  if (value <= 0xff) return list(byte(kBytePrefix), byte(value));
-  if (value <= 0xffff) {
-    return list(byte(kWordPrefix), code_of(le16{static_cast<uint16_t>(value)}));
-  }
-  if (value <= 0xffff'ffff) {
-    return list(byte(kDWordPrefix), code_of(le32{static_cast<uint32_t>(value)}));
-  }
-  return list(byte(kQWordPrefix), code_of(le64{value}));
+  Code code;
+  append_integer(code, value);
+  return code;
 }
 
 Code string(std::string_view text) {
   Code code = byte(kStringPrefix);
   for (const char c : text) {
     assert(c > 0);
-    append(code, byte(static_cast<uint8_t>(c)));
+    put(code, static_cast<uint8_t>(c));
   }
-  append(code, byte(0));
+  put(code, 0);
   return code;
 }
 
@@ -160,10 +182,8 @@ Code buffer(std::span<const std::byte> bytes) {
   return package_of(byte(kBufferOp), list(integer(bytes.size()), Code(bytes.begin(), bytes.end())));
 }
 
-Code package(const std::vector<Code>& elements) {
-  Code body = byte(elements.size());
-  for (const Code& element : elements) append(body, element);
-  return package_of(byte(kPackageOp), body);
+Code package(size_t count, const Code& elements) {
+  return package_of(byte(kPackageOp), list(byte(count), elements));
 }
 
 Code eisa_id(std::string_view id) {
@@ -185,7 +205,7 @@ Code uuid(std::string_view text) {
   assert(text.size() == 36);
   Code bytes;
   for (const size_t at : kDigitsAt) {
-    append(bytes, byte(hex_digit(text[at]) << 4 | hex_digit(text[at + 1])));
+    put(bytes, hex_digit(text[at]) << 4 | hex_digit(text[at + 1]));
   }
   return buffer(bytes);
 }
@@ -194,7 +214,7 @@ Code uuid(std::string_view text) {
 Code path(std::string_view name) {
   Code code;
   while (name.starts_with('\\') || name.starts_with('^')) {
-    append(code, byte(static_cast<uint8_t>(name.front())));
+    put(code, static_cast<uint8_t>(name.front()));
     name.remove_prefix(1);
   }
   Code segments;
@@ -205,7 +225,7 @@ Code path(std::string_view name) {
     name.remove_prefix(dot == name.npos ? name.size() : dot + 1);
   } while (dot != name.npos);
   const size_t count = segments.size() / 4;
-  if (count == 2) append(code, byte(kDualNamePrefix));
+  if (count == 2) put(code, kDualNamePrefix);
   if (count > 2) append(code, list(byte(kMultiNamePrefix), byte(count)));
   append(code, segments);
   return code;

@@ -27,6 +27,7 @@ void append(Code& code, std::span<const std::byte> tail);
 template <std::same_as<Code>... Part>
 Code list(const Part&... parts) {
   Code code;
+  code.reserve((parts.size() + ... + 0));
   (append(code, parts), ...);
   return code;
 }
@@ -35,12 +36,18 @@ Code list(const Part&... parts) {
 
 /// An integer in its shortest form.
 Code integer(uint64_t value);
+/// Puts one behind `code`.
+void append_integer(Code& code, uint64_t value);
 /// Text: ASCII without zero bytes.
 Code string(std::string_view text);
 /// Buffer (bytes.size()) { bytes }.
 Code buffer(std::span<const std::byte> bytes);
-/// Package (elements.size()) { elements }; at most 255 of them.
-Code package(const std::vector<Code>& elements);
+/// Package (count) { elements }; at most 255 of them.
+Code package(size_t count, const Code& elements);
+template <std::same_as<Code>... Element>
+Code package(const Element&... elements) {
+  return package(sizeof...(elements), list(elements...));
+}
 /// EisaId ("PNP0501"): three capital letters and four hexadecimal digits, in 32 bits.
 Code eisa_id(std::string_view id);
 /// ToUUID ("aabbccdd-eeff-gghh-iijj-kkllmmnnoopp"): a buffer of 16 bytes, the first three groups

@@ -3,7 +3,6 @@
 
 #include <array>
 #include <string_view>
-#include <vector>
 
 namespace ringlet {
 namespace {
@@ -13,16 +12,20 @@ using namespace aml;  // NOLINT(google-build-using-namespace): so that the code 
 // Interrupt pins of the slots behind the host bridge, wired to fixed IOAPIC inputs (6.2.13). Slot
 // 0 is the host bridge itself and has none.
 Code interrupt_routing() {
-  std::vector<Code> routes;
+  Code routes;
+  size_t count = 0;
   for (unsigned slot = 1; slot < kPciSlots; ++slot) {
-    for (unsigned pin = 0; pin < kPciIntxLines; ++pin) {
+    for (unsigned pin = 0; pin < kPciIntxLines; ++pin, ++count) {
+      constexpr unsigned kNoLinkDevice = 0;
       const uint32_t any_function = slot << 16 | 0xffff;
-      const Code no_link_device = integer(0);
-      routes.push_back(package({integer(any_function), integer(pin), no_link_device,
-                                integer(intx_gsi(slot, pin).value())}));
+      Code route;
+      for (const uint32_t each : {any_function, pin, kNoLinkDevice, intx_gsi(slot, pin).value()}) {
+        append_integer(route, each);
+      }
+      append(routes, package(4, route));
     }
   }
-  return package(routes);
+  return package(count, routes);
 }
 
 // clang-format off
@@ -100,8 +103,7 @@ Code processor(uint32_t uid) {
 
 // SLP_TYP values for the PM1a and PM1b control blocks, then two reserved (7.4.2).
 Code soft_off() {
-  return name("_S5",
-              package({integer(kSleepTypeS5), integer(kSleepTypeS5), integer(0), integer(0)}));
+  return name("_S5", package(integer(kSleepTypeS5), integer(kSleepTypeS5), integer(0), integer(0)));
 }
 
 }  // namespace

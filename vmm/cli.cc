@@ -255,7 +255,7 @@ CommandLine parse_command_line(std::span<const char* const> args) {
   app.require_subcommand(0, 1);
   auto& run = *app.add_subcommand("run", "run a virtual machine");
   run.allow_extras();
-  run.footer(footer());
+  run.footer(footer);  // made only when help is asked for
   add_run_options(run);
   auto& devices = *app.add_subcommand("devices", "list the types of device and their options");
   std::string device_type;

@@ -76,7 +76,8 @@ Machine::Machine(const MachineConfig& config)
   load_guest(config);
   // Last of what can be refused, since it may create the console's file.
   legacy_ = std::make_unique<LegacyDevices>(config, buses_, interrupts_, loop_, *this);
-  make_threads();
+  threads_ = std::make_unique<VcpuThreads>(
+      vcpus_, buses_, [this](Vcpu& vcpu, const VcpuExit& exit) { vcpu_left(vcpu, exit); });
 }
 
 Machine::~Machine() {
@@ -151,8 +152,12 @@ void Machine::make_threads() {
 // Running and ending --------------------------------------------------------------------------
 
 void Machine::start() {
+  // Before the loop runs, which then finds this to do and need not be woken for it.
   legacy_->start();
+  // The guest's first instructions need the loop no more than to have something to do later: its
+  // thread comes to life beside them.
   threads_->resume();
+  io_thread_ = std::make_unique<IoThread>(loop_, "io-loop");
 }
 
 void Machine::vcpu_left(Vcpu& vcpu, const VcpuExit& exit) {

@@ -41,13 +41,14 @@ Chain::~Chain() {
 }
 
 std::span<iovec> Chain::readable() const {
-  const Queue::Slot& slot = queue_->slots_[slot_];
-  return std::span(queue_->parts(slot_), slot.reads).subspan(slot.first_read);
+  const ChainSlots::Slot& slot = queue_->chains_[slot_];
+  return std::span(queue_->chains_.parts(slot_), slot.reads).subspan(slot.first_read);
 }
 
 std::span<iovec> Chain::writable() const {
-  const Queue::Slot& slot = queue_->slots_[slot_];
-  return std::span(queue_->parts(slot_) + slot.reads, slot.writes).subspan(slot.first_write);
+  const ChainSlots::Slot& slot = queue_->chains_[slot_];
+  return std::span(queue_->chains_.parts(slot_) + slot.reads, slot.writes)
+      .subspan(slot.first_write);
 }
 
 uint64_t Chain::readable_bytes() const {
@@ -59,7 +60,7 @@ uint64_t Chain::writable_bytes() const {
 
 bool Chain::read(std::span<std::byte> to) {
   if (readable_bytes() < to.size()) return false;
-  Queue::Slot& slot = queue_->slots_[slot_];
+  ChainSlots::Slot& slot = queue_->chains_[slot_];
   for (iovec& part : readable()) {
     const size_t bytes = std::min(part.iov_len, to.size());
     std::memcpy(to.data(), part.iov_base, bytes);
@@ -73,12 +74,12 @@ bool Chain::read(std::span<std::byte> to) {
 }
 
 size_t Chain::write(std::span<const std::byte> from) {
-  Queue::Slot& slot = queue_->slots_[slot_];
+  ChainSlots::Slot& slot = queue_->chains_[slot_];
   size_t written = 0;
   for (iovec& part : writable()) {
     const size_t bytes = std::min(part.iov_len, from.size() - written);
     std::memcpy(part.iov_base, from.data() + written, bytes);
-    queue_->memory_.mark_dirty({static_cast<const std::byte*>(part.iov_base), bytes});
+    queue_->chains_.memory().mark_dirty({static_cast<const std::byte*>(part.iov_base), bytes});
     advance(part, bytes);
     written += bytes;
     if (part.iov_len > 0) break;
@@ -90,7 +91,7 @@ size_t Chain::write(std::span<const std::byte> from) {
 bool Chain::take_status() {
   const auto parts = writable();
   if (parts.empty()) return false;
-  Queue::Slot& slot = queue_->slots_[slot_];
+  ChainSlots::Slot& slot = queue_->chains_[slot_];
   iovec& last = parts.back();
   slot.status = static_cast<std::byte*>(last.iov_base) + --last.iov_len;
   if (last.iov_len == 0) --slot.writes;
@@ -98,10 +99,10 @@ bool Chain::take_status() {
 }
 
 void Chain::put_status(uint8_t value) {
-  std::byte* const status = queue_->slots_[slot_].status;
+  std::byte* const status = queue_->chains_[slot_].status;
   assert(status != nullptr);
   *status = std::byte{value};
-  queue_->memory_.mark_dirty({status, 1});
+  queue_->chains_.memory().mark_dirty({status, 1});
 }
 
 }  // namespace ringlet

@@ -12,7 +12,7 @@ namespace ringlet {
 class Queue;
 
 /// A descriptor chain, read from guest memory exactly once, checked, and turned into host
-/// buffers: first those the device reads, then those it writes (virtio 1.3, 2.7.4.2).
+/// buffers: first those the device reads, then those it writes (virtio 1.3, 2.7.4.2, 2.8.17).
 ///
 /// Move-only; it must be given back by Queue::complete() or, on a reset, Queue::abandon(); the
 /// destructor asserts that. Lives on the I/O loop.

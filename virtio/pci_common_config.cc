@@ -168,9 +168,7 @@ void PciTransport::set_queue(Reg reg, QueueRegisters& queue, uint64_t value) noe
   if (queue.enabled.load(std::memory_order_acquire)) return;
   switch (reg) {
     case Reg::QueueSize:
-      if (value <= queue.max_size && std::has_single_bit(value)) {
-        queue.config.size = static_cast<uint16_t>(value);
-      }
+      if (takes_queue_size(queue, value)) queue.config.size = static_cast<uint16_t>(value);
       break;
     case Reg::QueueEnable:
       if (value == 1) enable_queue(queue);
@@ -180,6 +178,14 @@ void PciTransport::set_queue(Reg reg, QueueRegisters& queue, uint64_t value) noe
     case Reg::QueueDevice: queue.config.device_area = GuestAddr(value); break;
     default: break;
   }
+}
+
+// 4.1.4.3.2: a power of two, except for packed queues. Only FEATURES_OK settles what they are.
+bool PciTransport::takes_queue_size(const QueueRegisters& queue, uint64_t size) const noexcept {
+  if (size == 0 || size > queue.max_size) return false;
+  const bool settled = (status_ & status::kFeaturesOk) != 0;
+  return std::has_single_bit(size) ||
+         (settled && Features(driver_features_).has(Feature::RingPacked));
 }
 
 uint16_t PciTransport::accept_vector(uint64_t value) noexcept {

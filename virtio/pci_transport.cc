@@ -62,7 +62,7 @@ PciIdentity identity_of(const DeviceTraits& traits) {
 
 Features transport_features() {
   using enum Feature;
-  return Features(Version1) | IndirectDesc | EventIdx | RingReset;
+  return Features(Version1) | IndirectDesc | EventIdx | RingPacked | RingReset;
 }
 
 uint16_t vector_count(const DeviceTraits& traits) {

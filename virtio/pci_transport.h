@@ -130,6 +130,7 @@ class PciTransport final : public PciFunction,
   void set(Reg reg, uint64_t value) noexcept;
   void set_queue(Reg reg, QueueRegisters& queue, uint64_t value) noexcept;
   QueueRegisters* selected() noexcept;
+  bool takes_queue_size(const QueueRegisters& queue, uint64_t size) const noexcept;
 
   uint8_t read_status() noexcept;
   void write_status(uint8_t value) noexcept;

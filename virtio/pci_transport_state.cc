@@ -120,20 +120,27 @@ void PciTransport::check_queue(const PciTransportState& state, size_t index) con
   const std::string_view name = device_.traits().name;
   const QueueState& queue = state.queues[index];
   const uint16_t max_size = queues_[index].max_size;
-  expect(std::has_single_bit(queue.size) && queue.size <= max_size, name,
+  const Features features(state.driver_features);
+  const bool packed =
+      (state.status & status::kFeaturesOk) != 0 && features.has(Feature::RingPacked);
+  expect(queue.size > 0 && queue.size <= max_size, name,
          "queue {} has {} descriptors, this device's has {} at most", index, queue.size, max_size);
+  expect(packed || std::has_single_bit(queue.size), name,
+         "queue {} has {} descriptors; expected a power of two", index, queue.size);
   expect(queue.vector == kNoVector || queue.vector < msix_.vectors(), name,
          "queue {} has interrupt vector {}, this device has {} of them", index, queue.vector,
          msix_.vectors());
-  // At rest no chain is out, so both rings have moved by as much.
+  // At rest no chain is out, so all that was available has been used.
   expect(queue.next_avail == queue.next_used, name,
-         "queue {} stands at {} in the avail ring and at {} in the used ring; expected the same",
-         index, queue.next_avail, queue.next_used);
+         "queue {}: the next available is at {}, the next used at {}; expected the same", index,
+         queue.next_avail, queue.next_used);
   // A device that was given such a queue needs a reset, and is restored as such.
   const bool failed = (state.status & status::kNeedsReset) != 0;
   const bool live = (state.status & status::kDriverOk) != 0 && queue.enabled && !failed;
   const std::string_view why =
-      live ? Queue::check(parts_.memory, config_of(queue)) : std::string_view();
+      live ? Queue::check(parts_.memory, config_of(queue), features,
+                          {.next_avail = queue.next_avail, .next_used = queue.next_used})
+           : std::string_view();
   expect(why.empty(), name, "queue {}: {}", index, why);
 }
 

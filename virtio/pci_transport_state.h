@@ -17,7 +17,7 @@ struct QueueState {
   uint64_t driver_area = 0;
   uint64_t device_area = 0;
   uint16_t vector = 0xffff;
-  uint16_t next_avail = 0;
+  uint16_t next_avail = 0;  ///< this and the next: see QueuePosition
   uint16_t next_used = 0;
 };
 

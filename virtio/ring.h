@@ -1,4 +1,5 @@
-// The split virtqueue's wire format (virtio 1.3, 2.7).
+// The split virtqueue's wire format (virtio 1.3, 2.7); indirect tables and the flags below are the
+// same in packed ones.
 //
 //   descriptor table            avail ring (driver area)        used ring (device area)
 //   ┌──────────────────────┐    ┌───────┬─────┐                 ┌───────┬─────┐

@@ -1,8 +1,9 @@
-// The driver's side of a split virtqueue: writes rings as Linux does, or as no driver should.
+// The driver's side of a virtqueue, whatever its format: writes rings as Linux does.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -10,7 +11,6 @@
 #include "kvm/memory.h"
 #include "virtio/ids.h"
 #include "virtio/queue.h"
-#include "virtio/ring.h"
 
 namespace ringlet {
 
@@ -41,83 +41,49 @@ struct Segment {
 };
 
 struct UsedEntry {
-  uint16_t head = 0;
+  uint16_t head = 0;  // or, in a packed ring, the buffer ID
   uint32_t length = 0;
   bool operator==(const UsedEntry&) const = default;
 };
 
 class DriverQueue {
  public:
-  /// Places the rings into guest memory. `features`: INDIRECT_DESC and EVENT_IDX matter.
-  DriverQueue(GuestHeap& heap, uint16_t size, Features features);
+  DriverQueue() = default;
+  DriverQueue(const DriverQueue&) = delete;
+  DriverQueue& operator=(const DriverQueue&) = delete;
+  virtual ~DriverQueue() = default;
 
-  const QueueConfig& config() const { return config_; }
-  uint16_t size() const { return config_.size; }
+  virtual const QueueConfig& config() const = 0;
+  uint16_t size() const { return config().size; }
 
-  // --- as a driver should -------------------------------------------------------------------
-
-  /// Empties rings and free list, as a driver does before it enables the queue (again). The
-  /// indices start at `position`, zero except for tests of wrap-around.
-  void restart(QueuePosition position = {});
-  /// Writes a chain of descriptors and its ring entry; returns its head, or nothing when too few
-  /// descriptors are free. The device sees it only after publish().
-  std::optional<uint16_t> add(std::span<const Segment> chain);
+  /// Empties rings and free list, as a driver does before it enables the queue (again). The rings
+  /// start at `position`, zero except for tests of wrap-around; both of it are the same.
+  virtual void restart(QueuePosition position = {}) = 0;
+  /// Writes a chain of descriptors; returns its head, or nothing when too few descriptors are
+  /// free. The device sees it only after publish().
+  virtual std::optional<uint16_t> add(std::span<const Segment> chain) = 0;
   /// The same through an indirect table, which takes one descriptor.
-  std::optional<uint16_t> add_indirect(std::span<const Segment> chain);
-  /// Moves the avail index over what was added; true when the device wants a kick for it.
-  [[nodiscard]] bool publish();
+  virtual std::optional<uint16_t> add_indirect(std::span<const Segment> chain) = 0;
+  /// Makes what was added available; true when the device wants a kick for it.
+  [[nodiscard]] virtual bool publish() = 0;
   /// Takes the next used element and frees its descriptors. With interrupts on, asks for one at
   /// the next element.
-  std::optional<UsedEntry> take_used();
-  bool has_used() const { return used_index() != next_used_; }
+  virtual std::optional<UsedEntry> take_used() = 0;
+  virtual bool has_used() const = 0;
+  /// How many chains the device has shown as used since restart(), plus where that began.
+  virtual uint16_t used_index() const = 0;
   /// Linux's virtqueue_enable_cb: true when nothing came in meanwhile.
-  bool interrupts_on();
-  void interrupts_off();
-  /// With EVENT_IDX: the interrupt shall come once `chains` more are used.
-  void interrupt_after(uint16_t chains);
+  virtual bool interrupts_on() = 0;
+  virtual void interrupts_off() = 0;
+  /// With EVENT_IDX: the interrupt shall come once `chains` more are used, each of one descriptor.
+  virtual void interrupt_after(uint16_t chains) = 0;
   /// Chains added and not yet taken back.
-  uint16_t out() const { return out_; }
-  uint16_t free_descriptors() const { return static_cast<uint16_t>(free_.size()); }
-
-  // --- as it should not ---------------------------------------------------------------------
-
-  void put_descriptor(uint16_t index, const ring::Descriptor& descriptor) const;
-  ring::Descriptor descriptor(uint16_t index) const;
-  /// Writes ring entry `at` (a free-running number).
-  void put_avail(uint16_t at, uint16_t head) const;
-  void set_avail_index(uint16_t value) const { avail_.store_release(ring::kIndex, value); }
-  uint16_t avail_index() const { return avail_.load_acquire(ring::kIndex); }
-  void set_used_event(uint16_t value) const;
-  void set_avail_flags(uint16_t value) const { avail_.store_release(ring::kFlags, value); }
-  void set_used_flags(uint16_t value) const { used_.store_release(ring::kFlags, value); }
-
-  // --- what the device wrote ----------------------------------------------------------------
-
-  uint16_t used_index() const { return used_.load_acquire(ring::kIndex); }
-  uint16_t used_flags() const { return used_.load_acquire(ring::kFlags); }
-  uint16_t avail_event() const;
-  UsedEntry used_element(uint16_t at) const;
-
- private:
-  uint16_t take_descriptor();
-  GuestAddr indirect_table(uint16_t head);
-  void offer(uint16_t head);
-
-  GuestHeap& heap_;
-  const bool event_idx_;
-  QueueConfig config_;
-  GuestView descriptors_;
-  GuestView avail_;
-  GuestView used_;
-
-  uint16_t next_avail_ = 0;  // the next ring entry to fill
-  uint16_t published_ = 0;   // the avail index that the device sees
-  uint16_t next_used_ = 0;   // the next used element to look at
-  uint16_t out_ = 0;
-  bool interrupts_ = true;
-  std::vector<uint16_t> free_;
-  std::vector<std::vector<uint16_t>> chains_;       // by head: the descriptors it holds
-  std::vector<std::optional<GuestAddr>> indirect_;  // by head: where its table is
+  virtual uint16_t out() const = 0;
+  virtual uint16_t free_descriptors() const = 0;
 };
+
+/// Places the rings, packed or split as `features` say, into guest memory. Of the others
+/// EVENT_IDX matters.
+std::unique_ptr<DriverQueue> make_driver_queue(GuestHeap& heap, uint16_t size, Features features);
 
 }  // namespace ringlet

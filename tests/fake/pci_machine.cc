@@ -36,18 +36,23 @@ PciMachine::~PciMachine() {
 }
 
 void PciMachine::start(Features without, uint16_t queue_size) {
-  negotiated = driver.offered().without(without);
+  negotiated = driver.offered().without(packed ? without : without | Feature::RingPacked);
   driver.enable_msix();
   const bool accepted = driver.negotiate(negotiated) && driver.set_config_vector(0);
   assert(accepted);
   queues.clear();
   for (uint16_t i = 0; i < driver.queue_count(); ++i) {
-    queues.push_back(std::make_unique<DriverQueue>(heap, queue_size, negotiated));
+    queues.push_back(make_driver_queue(heap, queue_size, negotiated));
     const bool enabled =
         driver.enable_queue(QueueIndex(i), queues.back()->config(), static_cast<uint16_t>(i + 1));
     assert(enabled);
   }
   driver.driver_ok();
+}
+
+SplitDriverQueue& PciMachine::split_queue() {
+  assert(!negotiated.has(Feature::RingPacked));
+  return static_cast<SplitDriverQueue&>(*queues[0]);
 }
 
 void PciMachine::kick(uint16_t queue) {

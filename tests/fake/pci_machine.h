@@ -9,9 +9,9 @@
 #include "kvm/bus.h"
 #include "pci/host_bridge.h"
 #include "tests/fake/driver.h"
-#include "tests/fake/driver_queue.h"
 #include "tests/fake/fake_irq.h"
 #include "tests/fake/simulated_loop.h"
+#include "tests/fake/split_driver_queue.h"
 #include "virtio/pci_transport.h"
 
 namespace ringlet {
@@ -30,11 +30,14 @@ class PciMachine {
   PciMachine(const PciMachine&) = delete;
   PciMachine& operator=(const PciMachine&) = delete;
 
-  /// Negotiates all that is offered but for `without`, enables every queue with `queue_size`
-  /// descriptors (MSI-X vector: its index + 1; 0 is the configuration's) and sets DRIVER_OK.
+  /// Negotiates all that is offered but for `without` and, unless `packed`, for RING_PACKED;
+  /// enables every queue with `queue_size` descriptors (MSI-X vector: its index + 1; 0 is the
+  /// configuration's) and sets DRIVER_OK.
   void start(Features without = {}, uint16_t queue_size = 16);
   /// Makes what was added available, and kicks if the device wants it. The loop does not turn.
   void kick(uint16_t queue = 0);
+  /// Queue 0 of a machine that is not `packed`.
+  SplitDriverQueue& split_queue();
   /// Guest memory from here on belongs to tests.
   static constexpr uint64_t kHeapStart = 1 << 20;
 
@@ -50,6 +53,7 @@ class PciMachine {
   Bdf bdf;
   PciDriver driver;
   Features negotiated;
+  bool packed = false;  ///< whether start() takes packed queues
   std::vector<std::unique_ptr<DriverQueue>> queues;
 };
 

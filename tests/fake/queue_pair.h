@@ -1,4 +1,4 @@
-// A virtqueue with a driver on one side and the device's Queue on the other.
+// A split virtqueue with a driver on one side and the device's Queue on the other.
 #pragma once
 
 #include <array>
@@ -7,7 +7,7 @@
 
 #include <catch2/catch.hpp>
 
-#include "tests/fake/driver_queue.h"
+#include "tests/fake/split_driver_queue.h"
 #include "virtio/queue.h"
 
 namespace ringlet {
@@ -54,7 +54,7 @@ struct QueuePair {
   GuestMemory memory{std::span(&kMemory, 1), MemoryBacking{}};
   GuestHeap heap{memory, kMemory};
   GuestAddr buffer = heap.take(4096);
-  DriverQueue driver;
+  SplitDriverQueue driver;
   std::unique_ptr<Queue> device;
 };
 

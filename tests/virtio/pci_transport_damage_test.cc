@@ -43,7 +43,7 @@ TEST_CASE("states of other devices are refused, and it is said what differs") {
   CHECK(refusal([](auto& state) { state.config_space.bytes[2] = 0x41; }) ==
         "it is of PCI device 1af4:1041, not 1af4:1042");
   CHECK(refusal([](auto& state) { state.driver_features |= 1; }) ==
-        "its driver uses features 0x10130006e45, 0x10130006e44 are offered");
+        "its driver uses features 0x10130006e45, 0x10530006e44 are offered");
   CHECK(refusal([](auto& state) { state.queues.pop_back(); }) ==
         "it has 0 queues, this device has 1");
   CHECK(refusal([](auto& state) { state.queues[0].size = 512; }) ==
@@ -72,9 +72,9 @@ TEST_CASE("states that no device can have are refused, and it is said what canno
   CHECK(refusal([](auto& state) { state.queues[0].size = 0; }) ==
         "queue 0 has 0 descriptors, this device's has 256 at most");
   CHECK(refusal([](auto& state) { state.queues[0].size = 12; }) ==
-        "queue 0 has 12 descriptors, this device's has 256 at most");
+        "queue 0 has 12 descriptors; expected a power of two");
   CHECK(refusal([](auto& state) { state.queues[0].next_used = 7; }) ==
-        "queue 0 stands at 0 in the avail ring and at 7 in the used ring; expected the same");
+        "queue 0: the next available is at 0, the next used at 7; expected the same");
   CHECK(refusal([](auto& state) { state.queues[0].device_area = UINT64_MAX - 3; }) ==
         "queue 0: a ring lies outside guest memory");
   CHECK(refusal([](auto& state) { state.queues[0].descriptors += 8; }) ==

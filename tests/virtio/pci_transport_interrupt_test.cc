@@ -14,7 +14,7 @@ constexpr std::array<std::byte, 1> kByte{std::byte{7}};
 void start_without_msix(FakeMachine& machine) {
   machine.negotiated = Features(Feature::Version1) | Feature::EventIdx;
   machine.driver.negotiate(machine.negotiated);
-  machine.queues.push_back(std::make_unique<DriverQueue>(machine.heap, 16, machine.negotiated));
+  machine.queues.push_back(make_driver_queue(machine.heap, 16, machine.negotiated));
   machine.driver.enable_queue(QueueIndex(0), machine.queues[0]->config(), PciDriver::kNoVector);
   machine.driver.driver_ok();
   machine.run();

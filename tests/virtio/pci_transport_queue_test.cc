@@ -59,7 +59,7 @@ TEST_CASE("a queue may be enabled after DRIVER_OK") {
   machine.driver.negotiate(Feature::Version1);
   machine.driver.driver_ok();
   machine.run();
-  DriverQueue queue(machine.heap, 16, {});
+  SplitDriverQueue queue(machine.heap, 16, {});
   machine.driver.enable_queue(QueueIndex(1), queue.config(), PciDriver::kNoVector);
   machine.run();
   const std::array<Segment, 1> chain{{{GuestAddr(0x1000), 64, true}}};
@@ -112,7 +112,7 @@ TEST_CASE("a queue that was reset is enabled again, with another size") {
   machine.driver.start_queue_reset(QueueIndex(0));
   machine.run();
   REQUIRE(machine.driver.queue_reset_done(QueueIndex(0)));
-  machine.queues[0] = std::make_unique<DriverQueue>(machine.heap, 8, machine.negotiated);
+  machine.queues[0] = make_driver_queue(machine.heap, 8, machine.negotiated);
   CHECK(machine.driver.enable_queue(QueueIndex(0), machine.queues[0]->config(), 1));
   CHECK(machine.driver.common(VIRTIO_PCI_COMMON_Q_RESET, 2) == 0);
   machine.run();
@@ -154,7 +154,7 @@ TEST_CASE("a queue reset needs RING_RESET and an enabled queue") {
 TEST_CASE("a queue reset before DRIVER_OK is done at once") {
   FakeMachine machine;
   machine.driver.negotiate(Features(Feature::Version1) | Feature::RingReset);
-  DriverQueue queue(machine.heap, 16, {});
+  SplitDriverQueue queue(machine.heap, 16, {});
   machine.driver.enable_queue(QueueIndex(0), queue.config(), PciDriver::kNoVector);
   machine.driver.start_queue_reset(QueueIndex(0));
   CHECK(machine.driver.queue_reset_done(QueueIndex(0)));

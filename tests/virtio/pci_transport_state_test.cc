@@ -157,7 +157,7 @@ TEST_CASE("a pending INTx interrupt is raised again after a restore") {
   FakeMachine first;
   first.negotiated = Feature::Version1;
   first.driver.negotiate(first.negotiated);
-  first.queues.push_back(std::make_unique<DriverQueue>(first.heap, 16, first.negotiated));
+  first.queues.push_back(make_driver_queue(first.heap, 16, first.negotiated));
   first.driver.enable_queue(QueueIndex(0), first.queues[0]->config(), PciDriver::kNoVector);
   first.driver.driver_ok();
   first.offer(0);
@@ -174,7 +174,7 @@ TEST_CASE("a pending INTx interrupt is raised again after a restore") {
 TEST_CASE("a device that needs a reset still does after a restore") {
   FakeMachine first;
   first.start_now();
-  first.queues[0]->set_avail_index(1000);
+  first.split_queue().set_avail_index(1000);
   first.driver.kick(QueueIndex(0));
   first.run();
   const PciTransportState state = quiesce_and_save(first);
@@ -211,7 +211,7 @@ TEST_CASE("a configuration written before DRIVER_OK counts after a restore") {
   BlkMachine second({.memory = &first.memory});
   restore(second, state, first);
   second.negotiated = second.driver.offered();
-  second.queues.push_back(std::make_unique<DriverQueue>(second.heap, 16, second.negotiated));
+  second.queues.push_back(make_driver_queue(second.heap, 16, second.negotiated));
   second.driver.enable_queue(QueueIndex(0), second.queues[0]->config(), PciDriver::kNoVector);
   second.driver.driver_ok();
   CHECK(second.run({.type = VIRTIO_BLK_T_OUT, .data = pattern(512, 1)}) == VIRTIO_BLK_S_OK);

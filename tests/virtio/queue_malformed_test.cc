@@ -78,7 +78,7 @@ TEST_CASE("a chain of 2^32 bytes breaks the queue") {
   const AddrRange range{0, uint64_t{3} << 30};
   const GuestMemory memory(std::span(&range, 1), {});
   GuestHeap heap(memory, {0, 1 << 20});
-  DriverQueue driver(heap, 8, {});
+  SplitDriverQueue driver(heap, 8, {});
   std::string_view why;
   const auto device = Queue::create(memory, QueueIndex(0), driver.config(), {}, {}, why);
   REQUIRE(device);

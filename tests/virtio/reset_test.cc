@@ -56,7 +56,7 @@ class RuthlessDriver {
   void enable(uint16_t queue) {
     arenas_[queue] = 0;
     in_arena(queue, [&] {
-      machine.queues[queue] = std::make_unique<DriverQueue>(machine.heap, 16, machine.negotiated);
+      machine.queues[queue] = make_driver_queue(machine.heap, 16, machine.negotiated);
     });
     CHECK(machine.driver.enable_queue(QueueIndex(queue), machine.queues[queue]->config(),
                                       static_cast<uint16_t>(queue + 1)));
@@ -216,7 +216,7 @@ class RuthlessDriver {
     taken_back += machine.queues[queue]->out();
     std::erase_if(machine.requests, [&](const BlkRequest& r) { return r.queue == queue; });
     machine.heap.go_on_behind(kQueues * kArenaBytes);
-    machine.queues[queue] = std::make_unique<DriverQueue>(machine.heap, 2, Features());
+    machine.queues[queue] = make_driver_queue(machine.heap, 2, Features());
     const std::vector<std::byte> poison(arenas_[queue], kPoison);
     const bool written = machine.memory.write(arena_at(queue), poison);
     CHECK(written);

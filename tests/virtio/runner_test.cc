@@ -56,7 +56,7 @@ TEST_CASE("a queue that was not enabled is left alone") {
   FakeMachine machine;
   machine.driver.enable_msix();
   machine.driver.negotiate(Feature::Version1);
-  DriverQueue queue(machine.heap, 16, {});
+  SplitDriverQueue queue(machine.heap, 16, {});
   machine.driver.enable_queue(QueueIndex(1), queue.config(), 2);
   machine.driver.driver_ok();
   machine.driver.kick(QueueIndex(0));
@@ -103,7 +103,7 @@ TEST_CASE("a device is told of the end of each drain") {
 TEST_CASE("a busy queue leaves the others their turn") {
   FakeMachine machine({1024, 16});
   machine.start({}, 1024);
-  machine.queues[1] = std::make_unique<DriverQueue>(machine.heap, 16, machine.negotiated);
+  machine.queues[1] = make_driver_queue(machine.heap, 16, machine.negotiated);
   machine.run();
   machine.driver.start_reset();
   machine.run();
@@ -128,8 +128,8 @@ TEST_CASE("a driver that never stops offering does not keep the loop in one turn
   // The same head again and again, each time as soon as it was popped.
   uint16_t index = 1;
   machine.on_handle = [&] {
-    machine.queues[0]->put_avail(index, 0);
-    machine.queues[0]->set_avail_index(++index);
+    machine.split_queue().put_avail(index, 0);
+    machine.split_queue().set_avail_index(++index);
   };
   machine.offer(0);
   machine.loop.step();
@@ -213,7 +213,7 @@ TEST_CASE("writes that change nothing are not told to the device") {
 TEST_CASE("a broken queue ends its device with NEEDS_RESET and a configuration interrupt") {
   FakeMachine machine;
   machine.start_now();
-  machine.queues[0]->set_avail_index(1000);
+  machine.split_queue().set_avail_index(1000);
   machine.driver.kick(QueueIndex(0));
   machine.run();
   CHECK(machine.driver.status() == (15 | status::kNeedsReset));
@@ -230,7 +230,7 @@ TEST_CASE("what a failed device still has out is given back") {
   machine.start();
   machine.offer(1, 2);
   machine.run();
-  machine.queues[0]->set_avail_index(1000);
+  machine.split_queue().set_avail_index(1000);
   machine.driver.kick(QueueIndex(0));
   machine.run();
   machine.give_back();
@@ -241,7 +241,7 @@ TEST_CASE("what a failed device still has out is given back") {
 TEST_CASE("a failed device works again after a reset") {
   FakeMachine machine;
   machine.start_now();
-  machine.queues[0]->set_avail_index(1000);
+  machine.split_queue().set_avail_index(1000);
   machine.driver.kick(QueueIndex(0));
   machine.run();
   machine.driver.start_reset();

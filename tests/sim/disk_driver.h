@@ -115,12 +115,16 @@ class DiskDriver {
   void check_untouched(const DiskRequest& request) const;
 
   // Hostile acts, each on a queue with some descriptors free; false when it could not.
-  bool offer_bad_head(Lane& lane);
-  bool offer_bad_descriptor(Lane& lane);
-  bool offer_bad_table(Lane& lane);
-  bool offer_loop(Lane& lane);
-  bool offer_twice(Lane& lane);
-  bool offer_torso(Lane& lane);
+  bool break_split(Lane& lane, unsigned act);
+  bool offer_bad_head(SplitGuestRing& ring);
+  bool offer_bad_descriptor(Lane& lane, SplitGuestRing& ring);
+  bool offer_bad_table(Lane& lane, SplitGuestRing& ring);
+  bool offer_loop(Lane& lane, SplitGuestRing& ring);
+  bool offer_twice(Lane& lane, SplitGuestRing& ring);
+  bool offer_torso(Lane& lane, SplitGuestRing& ring);
+  bool break_packed(Lane& lane, unsigned act);
+  bool offer_packed_table(Lane& lane, PackedGuestRing& ring);
+  bool offer_packed_twice(Lane& lane, PackedGuestRing& ring);
   std::optional<GuestBuffer> hostile_buffer(size_t bytes);
   void add_hostile(Lane& lane, uint16_t head, const GuestBuffer& buffer);
 

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "tests/sim/disk_driver.h"
+#include "tests/sim/split_guest_ring.h"
 #include "tests/sim/trace.h"
 #include "virtio/blk_layout.h"
 
@@ -19,19 +20,9 @@ constexpr uint16_t kIndirect = ring::kDescIndirect;
 void DiskDriver::be_hostile() {
   Lane* const lane = up() && !tainted_ ? pick_lane(Life::Up) : nullptr;
   if (lane == nullptr || lane->ring->out() + 2 > lane->ring->size()) return;
-  bool done = false;
   const unsigned act = random_.below(7U);
-  switch (act) {
-    case 0: done = offer_bad_head(*lane); break;
-    case 1: done = offer_bad_descriptor(*lane); break;
-    case 2: done = offer_bad_table(*lane); break;
-    case 3: done = offer_loop(*lane); break;
-    case 4: done = offer_twice(*lane); break;
-    case 5: done = offer_torso(*lane); break;
-    default:
-      lane->ring->jump(static_cast<uint16_t>(random_.between(lane->ring->size() + 1, 30'000)));
-      done = true;
-  }
+  const bool done =
+      lane->ring->as_split() != nullptr ? break_split(*lane, act) : break_packed(*lane, act);
   if (!done) return;
   note("disk {}, queue {}: hostile act {}", disk_->number(), lane->number, act);
   taint();
@@ -39,6 +30,20 @@ void DiskDriver::be_hostile() {
   [[maybe_unused]] const bool wants_kick = lane->ring->publish();
   lane->kick_owed = true;
   kick(*lane);
+}
+
+bool DiskDriver::break_split(Lane& lane, unsigned act) {
+  SplitGuestRing& ring = *lane.ring->as_split();
+  switch (act) {
+    case 0: return offer_bad_head(ring);
+    case 1: return offer_bad_descriptor(lane, ring);
+    case 2: return offer_bad_table(lane, ring);
+    case 3: return offer_loop(lane, ring);
+    case 4: return offer_twice(lane, ring);
+    case 5: return offer_torso(lane, ring);
+    default: ring.jump(static_cast<uint16_t>(random_.between(ring.size() + 1, 30'000)));
+  }
+  return true;
 }
 
 std::optional<GuestBuffer> DiskDriver::hostile_buffer(size_t bytes) {
@@ -53,16 +58,16 @@ void DiskDriver::add_hostile(Lane& lane, uint16_t head, const GuestBuffer& buffe
   lane.requests[head] = std::move(request);
 }
 
-bool DiskDriver::offer_bad_head(Lane& lane) {
-  const uint32_t size = lane.ring->size();
-  lane.ring->offer(static_cast<uint16_t>(random_.between(size, uint32_t{UINT16_MAX})));
+bool DiskDriver::offer_bad_head(SplitGuestRing& ring) {
+  const uint32_t size = ring.size();
+  ring.offer(static_cast<uint16_t>(random_.between(size, uint32_t{UINT16_MAX})));
   return true;
 }
 
-bool DiskDriver::offer_bad_descriptor(Lane& lane) {
+bool DiskDriver::offer_bad_descriptor(Lane& lane, SplitGuestRing& ring) {
   const auto buffer = hostile_buffer(64);
   if (!buffer) return false;
-  const auto taken = lane.ring->take_descriptors(2);
+  const auto taken = ring.take_descriptors(2);
   if (taken.empty()) {
     arena_.give_back(*buffer);
     return false;
@@ -81,20 +86,19 @@ bool DiskDriver::offer_bad_descriptor(Lane& lane) {
       first.flags = kNext | kWrite;
       last.flags = 0;
       break;
-    default:
-      first.next = static_cast<uint16_t>(random_.between<uint32_t>(lane.ring->size(), 0xffff));
+    default: first.next = static_cast<uint16_t>(random_.between<uint32_t>(ring.size(), 0xffff));
   }
-  lane.ring->put_descriptor(taken[0], first);
-  lane.ring->put_descriptor(second, last);
+  ring.put_descriptor(taken[0], first);
+  ring.put_descriptor(second, last);
   add_hostile(lane, taken[0], *buffer);
-  lane.ring->offer(taken[0]);
+  ring.offer(taken[0]);
   return true;
 }
 
-bool DiskDriver::offer_bad_table(Lane& lane) {
+bool DiskDriver::offer_bad_table(Lane& lane, SplitGuestRing& ring) {
   const auto buffer = hostile_buffer(128);
   if (!buffer) return false;
-  const auto taken = lane.ring->take_descriptors(1);
+  const auto taken = ring.take_descriptors(1);
   if (taken.empty()) {
     arena_.give_back(*buffer);
     return false;
@@ -110,43 +114,43 @@ bool DiskDriver::offer_bad_table(Lane& lane) {
     case 0: table[0] = {at + 32, 32, kIndirect, 0}; break;
     case 1: table[1] = {at + 48, 16, kIndirect, 0}; break;
     case 2: outer.flags = kIndirect | kNext; break;
-    case 3: outer.length = 16 * (1U + lane.ring->size()); break;
+    case 3: outer.length = 16 * (1U + ring.size()); break;
     case 4: outer.length = 32 + random_.between(1U, 15U); break;
     case 5: outer.length = 0; break;
     default: outer.address = random_.pick(arena_.bad_addresses()).value();
   }
   GuestView(buffer->bytes).write(0, table);
-  lane.ring->put_descriptor(taken[0], outer);
+  ring.put_descriptor(taken[0], outer);
   add_hostile(lane, taken[0], *buffer);
-  lane.ring->offer(taken[0]);
+  ring.offer(taken[0]);
   return true;
 }
 
-bool DiskDriver::offer_loop(Lane& lane) {
+bool DiskDriver::offer_loop(Lane& lane, SplitGuestRing& ring) {
   const auto buffer = hostile_buffer(64);
   if (!buffer) return false;
-  const auto taken = lane.ring->take_descriptors(random_.between<size_t>(1, 3));
+  const auto taken = ring.take_descriptors(random_.between<size_t>(1, 3));
   if (taken.empty()) {
     arena_.give_back(*buffer);
     return false;
   }
   for (size_t i = 0; i < taken.size(); ++i) {
-    lane.ring->put_descriptor(taken[i], {.address = buffer->at.value(),
-                                         .length = 16,
-                                         .flags = kNext,
-                                         .next = taken[(i + 1) % taken.size()]});
+    ring.put_descriptor(taken[i], {.address = buffer->at.value(),
+                                   .length = 16,
+                                   .flags = kNext,
+                                   .next = taken[(i + 1) % taken.size()]});
   }
   add_hostile(lane, taken[0], *buffer);
-  lane.ring->offer(taken[0]);
+  ring.offer(taken[0]);
   return true;
 }
 
 // The same head again while the device has it: a read, which is never done at once.
-bool DiskDriver::offer_twice(Lane& lane) {
+bool DiskDriver::offer_twice(Lane& lane, SplitGuestRing& ring) {
   constexpr uint32_t kAnswer = kSector + 1;
   const auto buffer = hostile_buffer(sizeof(BlkRequestHeader) + kAnswer);
   if (!buffer) return false;
-  const auto taken = lane.ring->take_descriptors(2);
+  const auto taken = ring.take_descriptors(2);
   if (taken.empty()) {
     arena_.give_back(*buffer);
     return false;
@@ -155,28 +159,28 @@ bool DiskDriver::offer_twice(Lane& lane) {
   header.type = VIRTIO_BLK_T_IN;
   GuestView(buffer->bytes).write(0, header);
   const uint64_t at = buffer->at.value();
-  lane.ring->put_descriptor(taken[0], {at, sizeof header, kNext, taken[1]});
-  lane.ring->put_descriptor(taken[1], {at + sizeof header, kAnswer, kWrite, 0});
+  ring.put_descriptor(taken[0], {at, sizeof header, kNext, taken[1]});
+  ring.put_descriptor(taken[1], {at + sizeof header, kAnswer, kWrite, 0});
   add_hostile(lane, taken[0], *buffer);
-  lane.ring->offer(taken[0]);
-  lane.ring->offer(taken[0]);
+  ring.offer(taken[0]);
+  ring.offer(taken[0]);
   return true;
 }
 
 // Not even a request: without a whole header, or without a byte for the status.
-bool DiskDriver::offer_torso(Lane& lane) {
+bool DiskDriver::offer_torso(Lane& lane, SplitGuestRing& ring) {
   const auto buffer = hostile_buffer(64);
   if (!buffer) return false;
-  const auto taken = lane.ring->take_descriptors(1);
+  const auto taken = ring.take_descriptors(1);
   if (taken.empty()) {
     arena_.give_back(*buffer);
     return false;
   }
   const bool writable = random_.percent(50);
-  lane.ring->put_descriptor(
+  ring.put_descriptor(
       taken[0], {buffer->at.value(), random_.between(1U, 64U), writable ? kWrite : uint16_t{0}, 0});
   add_hostile(lane, taken[0], *buffer);
-  lane.ring->offer(taken[0]);
+  ring.offer(taken[0]);
   return true;
 }
 

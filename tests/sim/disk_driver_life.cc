@@ -129,7 +129,10 @@ void DiskDriver::start() {
 bool DiskDriver::start_lane(Lane& lane) {
   const auto bits = static_cast<unsigned>(std::bit_width(disk_->plan().queue_size)) - 1;
   const unsigned shrink = random_.percent(60) ? 0 : random_.below(bits);
-  const auto size = static_cast<uint16_t>(disk_->plan().queue_size >> shrink);
+  auto size = static_cast<uint16_t>(disk_->plan().queue_size >> shrink);
+  // 2.8.10.1: packed queues have any size.
+  const bool packed = facts_.features.has(Feature::RingPacked);
+  if (packed && random_.percent(40)) size = random_.between<uint16_t>(2, size);
   lane.ring = GuestRing::make(arena_, size, facts_.features, random_);
   if (!lane.ring) return false;
   lane.requests.clear();
@@ -143,10 +146,10 @@ bool DiskDriver::start_lane(Lane& lane) {
                      random_.percent(2);
   if (wrong) {
     // The device must notice: a ring outside of memory.
-    config.device_area = GuestAddr(random_.pick(arena_.bad_addresses()).value() & ~uint64_t{3});
+    GuestAddr& part = packed ? config.descriptors : config.device_area;
+    part = GuestAddr(random_.pick(arena_.bad_addresses()).value() & ~uint64_t{packed ? 15U : 3U});
     taint();
-    note("disk {}, queue {}: its used ring is at {:#x}", disk_->number(), lane.number,
-         config.device_area.value());
+    note("disk {}, queue {}: a ring of it is at {:#x}", disk_->number(), lane.number, part.value());
   }
   if (!pci_->enable_queue(QueueIndex(lane.number), config, lane.vector)) {
     lane.vector = PciDriver::kNoVector;

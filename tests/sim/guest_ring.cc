@@ -1,164 +1,46 @@
-// The simulated driver's side of a split virtqueue, in borrowed memory that it keeps watch over.
+// The simulated driver's side of a virtqueue, in borrowed memory that it keeps watch over.
 #include "tests/sim/guest_ring.h"
 
 #include <algorithm>
 #include <atomic>
 #include <cassert>
-#include <cstring>
 
+#include "tests/sim/packed_guest_ring.h"
+#include "tests/sim/split_guest_ring.h"
 #include "tests/sim/trace.h"
 
 namespace ringlet {
-namespace {
-
-ring::Descriptor to_descriptor(const ChainLink& link, bool last, uint16_t next) {
-  return {.address = link.at.value(),
-          .length = link.length,
-          .flags = static_cast<uint16_t>((last ? 0 : ring::kDescNext) |
-                                         (link.device_writes ? ring::kDescWrite : 0)),
-          .next = last ? uint16_t{0} : next};
-}
-
-}  // namespace
 
 GuestRing::GuestRing(GuestArena& arena, uint16_t size, Features features)
-    : arena_(arena),
-      size_(size),
-      event_idx_(features.has(Feature::EventIdx)),
-      descriptors_then_(ring::descriptor_table_size(size)),
-      avail_then_(ring::avail_ring_size(size)),
-      chains_(size),
-      tables_(size) {
-  for (uint16_t index = size; index > 0; --index) free_.push_back(static_cast<uint16_t>(index - 1));
-}
+    : arena_(arena), size_(size), event_idx_(features.has(Feature::EventIdx)), tables_(size) {}
 
 std::unique_ptr<GuestRing> GuestRing::make(GuestArena& arena, uint16_t size, Features features,
                                            SimRandom& random) {
-  std::unique_ptr<GuestRing> made(new GuestRing(arena, size, features));
-  const auto descriptors = arena.take(ring::descriptor_table_size(size), 16, random);
-  const auto avail = arena.take(ring::avail_ring_size(size), 2, random);
-  const auto used = arena.take(ring::used_ring_size(size), 4, random);
-  if (!descriptors || !avail || !used) {
-    for (const auto& part : {descriptors, avail, used}) {
-      if (part) arena.give_back(*part);
+  if (features.has(Feature::RingPacked)) {
+    return PackedGuestRing::make(arena, size, features, random);
+  }
+  return SplitGuestRing::make(arena, size, features, random);
+}
+
+bool GuestRing::take_all(GuestArena& arena, SimRandom& random, std::span<const size_t> lengths,
+                         std::span<GuestBuffer> parts) {
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const auto part = arena.take(lengths[i], 16, random);
+    if (!part) {
+      for (const GuestBuffer& taken : parts.first(i)) arena.give_back(taken);
+      return false;
     }
-    return nullptr;
+    parts[i] = *part;
+    std::ranges::fill(part->bytes, std::byte{0});
   }
-  made->descriptors_ = *descriptors;
-  made->avail_ = *avail;
-  made->used_ = *used;
-  std::ranges::fill(made->descriptors_.bytes, std::byte{0});
-  std::ranges::fill(made->avail_.bytes, std::byte{0});
-  std::ranges::fill(made->used_.bytes, std::byte{0});
-  return made;
+  return true;
 }
 
-QueueConfig GuestRing::config() const {
-  return {.size = size_,
-          .enabled = true,
-          .descriptors = descriptors_.at,
-          .driver_area = avail_.at,
-          .device_area = used_.at};
+void GuestRing::keep_table(uint16_t head, const GuestBuffer& buffer) {
+  tables_[head] = Table{.buffer = buffer, .then = {buffer.bytes.begin(), buffer.bytes.end()}};
 }
 
-uint16_t GuestRing::get16(const GuestBuffer& buffer, size_t at) const {
-  return GuestView(buffer.bytes).load_acquire(at);
-}
-
-void GuestRing::put_avail(size_t at, uint16_t value) {
-  GuestView(avail_.bytes).store_release(at, value);
-  std::memcpy(avail_then_.data() + at, &value, sizeof value);
-}
-
-ring::Descriptor GuestRing::descriptor(uint16_t index) const {
-  return GuestView(descriptors_.bytes).read<ring::Descriptor>(sizeof(ring::Descriptor) * index);
-}
-
-void GuestRing::put_descriptor(uint16_t index, const ring::Descriptor& descriptor) {
-  GuestView(descriptors_.bytes).write(sizeof descriptor * index, descriptor);
-  std::memcpy(descriptors_then_.data() + sizeof descriptor * index, &descriptor, sizeof descriptor);
-}
-
-// Making chains available -----------------------------------------------------------------------
-
-std::span<const uint16_t> GuestRing::take_descriptors(size_t count) {
-  assert(count > 0);
-  if (count > free_.size()) return {};
-  const uint16_t head = free_.back();
-  std::vector<uint16_t>& taken = chains_[head];
-  taken.assign(free_.rbegin(), free_.rbegin() + static_cast<ptrdiff_t>(count));
-  free_.resize(free_.size() - count);
-  return taken;
-}
-
-void GuestRing::offer(uint16_t head) {
-  put_avail(ring::kEntries + 2UL * (next_avail_ % size_), head);
-  ++next_avail_;
-  ++out_;
-}
-
-std::optional<uint16_t> GuestRing::add(std::span<const ChainLink> chain) {
-  const auto taken = take_descriptors(chain.size());
-  if (taken.empty()) return std::nullopt;
-  for (size_t i = 0; i < chain.size(); ++i) {
-    const bool last = i + 1 == chain.size();
-    put_descriptor(taken[i], to_descriptor(chain[i], last, last ? uint16_t{0} : taken[i + 1]));
-  }
-  offer(taken.front());
-  return taken.front();
-}
-
-std::optional<uint16_t> GuestRing::add_indirect(std::span<const ChainLink> chain,
-                                                SimRandom& random) {
-  if (free_.empty() || chain.size() > size_) return std::nullopt;
-  const auto buffer =
-      arena_.take(ring::descriptor_table_size(static_cast<uint16_t>(chain.size())), 1, random);
-  if (!buffer) return std::nullopt;
-  for (size_t i = 0; i < chain.size(); ++i) {
-    const bool last = i + 1 == chain.size();
-    GuestView(buffer->bytes)
-        .write(sizeof(ring::Descriptor) * i,
-               to_descriptor(chain[i], last, static_cast<uint16_t>(i + 1)));
-  }
-  const uint16_t head = take_descriptors(1).front();
-  put_descriptor(head, {.address = buffer->at.value(),
-                        .length = static_cast<uint32_t>(buffer->bytes.size()),
-                        .flags = ring::kDescIndirect,
-                        .next = 0});
-  tables_[head] = Table{.buffer = *buffer, .then = {buffer->bytes.begin(), buffer->bytes.end()}};
-  offer(head);
-  return head;
-}
-
-bool GuestRing::publish() {
-  const uint16_t before = std::exchange(published_, next_avail_);
-  put_avail(ring::kIndex, published_);
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  if (before == published_) return false;
-  if (!event_idx_) return (get16(used_, ring::kFlags) & ring::kUsedNoNotify) == 0;
-  return ring::need_event(get16(used_, ring::avail_event(size_)), published_, before);
-}
-
-// Taking them back ------------------------------------------------------------------------------
-
-uint16_t GuestRing::used_index() const {
-  return get16(used_, ring::kIndex);
-}
-
-GuestRing::Used GuestRing::take_used() {
-  const auto element = GuestView(used_.bytes)
-                           .read<ring::UsedElement>(ring::kEntries + sizeof(ring::UsedElement) *
-                                                                         (next_used_ % size_));
-  ++next_used_;
-  --out_;
-  if (wish_ == Wish::Always && event_idx_) put_avail(ring::used_event(size_), next_used_);
-  return {.head = element.head, .length = element.length};
-}
-
-void GuestRing::free_chain(uint16_t head) {
-  assert(is_out(head));
-  free_.insert(free_.end(), chains_[head].begin(), chains_[head].end());
-  chains_[head].clear();
+void GuestRing::give_back_table(uint16_t head) {
   if (!tables_[head]) return;
   expect(std::ranges::equal(tables_[head]->then, tables_[head]->buffer.bytes),
          "the device wrote to the indirect table of head {}", head);
@@ -168,50 +50,20 @@ void GuestRing::free_chain(uint16_t head) {
 
 bool GuestRing::wish_always() {
   wish_ = Wish::Always;
-  event_idx_ ? put_avail(ring::used_event(size_), next_used_) : put_avail(ring::kFlags, 0);
+  write_wish(1);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   return used_waiting() == 0;
 }
 
 void GuestRing::wish_never() {
   wish_ = Wish::Never;
-  if (event_idx_) {
-    // As far away as can be.
-    put_avail(ring::used_event(size_), static_cast<uint16_t>(next_used_ - 1));
-  } else {
-    put_avail(ring::kFlags, ring::kAvailNoInterrupt);
-  }
+  write_wish(0);
 }
 
 void GuestRing::wish_later(uint16_t chains) {
   assert(event_idx_ && chains > 0);
   wish_ = Wish::Later;
-  put_avail(ring::used_event(size_), static_cast<uint16_t>(next_used_ + chains - 1));
-}
-
-bool GuestRing::interrupts(uint16_t before, uint16_t now) const {
-  if (before == now) return false;
-  if (!event_idx_) return (get16(avail_, ring::kFlags) & ring::kAvailNoInterrupt) == 0;
-  // 2.7.7.2: an entry was written at the index that used_event names.
-  const uint16_t event = get16(avail_, ring::used_event(size_));
-  for (uint16_t index = before; index != now; ++index) {
-    if (index == event) return true;
-  }
-  return false;
-}
-
-bool GuestRing::intact() const {
-  return std::ranges::equal(descriptors_then_, descriptors_.bytes) &&
-         std::ranges::equal(avail_then_, avail_.bytes);
-}
-
-void GuestRing::release() {
-  expect(intact(), "the device wrote to the descriptor table or avail ring at {:#x}",
-         descriptors_.at.value());
-  for (uint16_t head = 0; head < size_; ++head) {
-    if (is_out(head)) free_chain(head);
-  }
-  for (const GuestBuffer& part : {descriptors_, avail_, used_}) arena_.give_back(part);
+  write_wish(chains);
 }
 
 }  // namespace ringlet

@@ -24,7 +24,8 @@ DiskPlan draw_disk(SimRandom& random) {
   disk.writeback = random.percent(70);
   disk.direct_alignment = random.pick(kAlignments);
   for (unsigned bit = 0; bit < 64; ++bit) {
-    if (bit != static_cast<unsigned>(Feature::Version1) && random.percent(25)) {
+    const unsigned chance = bit == static_cast<unsigned>(Feature::RingPacked) ? 50 : 25;
+    if (bit != static_cast<unsigned>(Feature::Version1) && random.percent(chance)) {
       disk.declined |= uint64_t{1} << bit;
     }
   }

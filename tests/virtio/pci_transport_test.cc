@@ -161,7 +161,7 @@ TEST_CASE("any subset of what is offered is accepted, with VERSION_1") {
 
 TEST_CASE("features that were not offered are refused") {
   const auto wanted =
-      GENERATE(Features(Feature::RingPacked), Features(Feature::AccessPlatform), Features(1),
+      GENERATE(Features(Feature::NotificationData), Features(Feature::AccessPlatform), Features(1),
                Features(Feature::InOrder), Features(uint64_t{1} << 63));
   FakeMachine machine;
   CHECK_FALSE(machine.driver.negotiate(wanted | Feature::Version1));

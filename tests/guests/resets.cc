@@ -7,6 +7,7 @@
 //   kind=both   every second one is a queue reset where that is offered (the default);
 //   kind=device queue resets are left out
 //   queues=N    how many queues are busy, up to 4 (1)
+//   packed=1    with packed queues (0)
 //   verbose=1   also prints how many requests were cut off, which differs from run to run
 #include "lib/guest.h"
 #include "lib/io.h"
@@ -89,7 +90,9 @@ class RequestSet {
     poisoned_ = true;
     fill_pattern({data_[0], kRequests * kChunk}, seed_);
     memset(statuses_, kPoison, sizeof(statuses_));
-    memset(reinterpret_cast<void*>(ring_.device_area()), kPoison, ring_.device_area_bytes());
+    for (const Span<uint8_t>& piece : ring_.written_by_device().pieces) {
+      memset(piece.data, kPoison, piece.size);
+    }
   }
 
   void check_poison() {
@@ -102,9 +105,10 @@ class RequestSet {
     for (const uint8_t status : statuses_) {
       expect(status == kPoison, "late write to a status byte");
     }
-    const auto* ring = reinterpret_cast<const uint8_t*>(ring_.device_area());
-    for (size_t i = 0; i < ring_.device_area_bytes(); ++i) {
-      expect(ring[i] == kPoison, "late write to byte {} of the used ring", i);
+    for (const Span<uint8_t>& piece : ring_.written_by_device().pieces) {
+      for (size_t i = 0; i < piece.size; ++i) {
+        expect(piece[i] == kPoison, "late write to byte {} of a ring", i);
+      }
     }
   }
 
@@ -148,20 +152,25 @@ struct Lane {
 
 class ResetTest {
  public:
-  ResetTest(const pci::Function& function, uint16_t lanes) : device_(function), lanes_(lanes) {
+  ResetTest(const pci::Function& function, uint16_t lanes, bool packed)
+      : device_(function), lanes_(lanes) {
     for (uint16_t i = 0; i < lanes; ++i) {
       for (size_t j = 0; j < kSets; ++j) {
         lane_[i].sets[j].assign(buffers[i][j]);
       }
     }
     device_.reset();
-    const Features wanted = Features{}
-                                .with(Feature::Version1)
-                                .with(Feature::BlkMultiQueue)
-                                .with(Feature::IndirectDescriptors)
-                                .with(Feature::EventIndex)
-                                .with(Feature::RingReset);
+    Features wanted = Features{}
+                          .with(Feature::Version1)
+                          .with(Feature::BlkMultiQueue)
+                          .with(Feature::IndirectDescriptors)
+                          .with(Feature::EventIndex)
+                          .with(Feature::RingReset);
+    if (packed) {
+      wanted = wanted.with(Feature::RingPacked);
+    }
     features_ = {device_.offered().bits & wanted.bits};
+    expect(features_.has(Feature::RingPacked) == packed, "packed queues are not offered");
     start(0);
   }
 
@@ -213,7 +222,8 @@ class ResetTest {
     const bool indirect = features_.has(Feature::IndirectDescriptors) && round % 4 < 2;
     RequestSet& set = lane_[queue].set();
     set.prepare({.event_idx = features_.has(Feature::EventIndex),
-                 .indirect_entries = indirect ? uint16_t{4} : uint16_t{0}});
+                 .indirect_entries = indirect ? uint16_t{4} : uint16_t{0},
+                 .packed = features_.has(Feature::RingPacked)});
     device_.enable_queue(queue, set.ring(), kNoVector);
   }
 
@@ -255,7 +265,7 @@ void guest_main() {
   expect(lanes >= 1 && lanes <= kMaxLanes, "queues={}", lanes);
 
   write_disk_image(*function);
-  ResetTest test(*function, lanes);
+  ResetTest test(*function, lanes, option_number("packed", 0) != 0);
   const bool reset_queues = test.can_reset_queues() && option_text("kind", "both") == "both";
   uint64_t queue_resets = 0;
   for (uint64_t round = 0; round < resets; ++round) {

@@ -78,6 +78,17 @@ TEST_CASE("a disk answers every request in every framing, polled and by interrup
   CHECK(end.log == "");
 }
 
+TEST_CASE("a disk answers every request in every framing with packed queues") {
+  const TemporaryDirectory files;
+  const Ended split = run_blk("", "path=" + files.make_disk("split", 16 * kMib));
+  const Ended packed = run_blk("packed=1", "path=" + files.make_disk("packed", 16 * kMib));
+  CHECK_THAT(packed.output, Contains(kEveryWay));
+  CHECK(packed.output == split.output);
+  CHECK(packed.status == 1);
+  CHECK(packed.log == "");
+  CHECK(files.read("packed") == files.read("split"));
+}
+
 TEST_CASE("a guest reads what the host wrote, and nothing but its writes changes the file") {
   const TemporaryDirectory files;
   const std::string disk = files.make_filled_disk("disk", 5 * kMib);

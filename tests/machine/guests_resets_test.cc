@@ -21,6 +21,19 @@ TEST_CASE("a thousand resets of a busy disk and its queue leave no late writes")
   CHECK(end.log == "");
 }
 
+TEST_CASE("resets of a disk with packed queues leave no late writes") {
+  const TemporaryDirectory files;
+  const std::string disk = files.make_disk("disk", kDiskBytes);
+  const Ended end =
+      run(guest("resets", "n=400 queues=2 packed=1", {"--disk", "path=" + disk + ",queues=2"}));
+  CHECK(end.output ==
+        "queue reset: offered\n"
+        "device resets: 200, queue resets: 200\n"
+        "no late writes\n");
+  CHECK(end.status == 1);
+  CHECK(end.log == "");
+}
+
 TEST_CASE("queues that are reset one at a time leave the others undisturbed") {
   const TemporaryDirectory files;
   const std::string disk = files.make_disk("disk", kDiskBytes);

@@ -102,9 +102,10 @@ void VirtioPci::enable_queue(uint16_t index, const Virtqueue& queue, uint16_t ve
   expect(index < kMaxQueues, "queue {}", index);
   set(common::kQueueSelect, index);
   set(common::kQueueSize, queue.size());
-  set(common::kQueueDesc, queue.descriptor_area());
-  set(common::kQueueDriver, queue.driver_area());
-  set(common::kQueueDevice, queue.device_area());
+  const QueueAreas areas = queue.areas();
+  set(common::kQueueDesc, areas.descriptor);
+  set(common::kQueueDriver, areas.driver);
+  set(common::kQueueDevice, areas.device);
   set(common::kQueueMsixVector, vector);
   expect(get(common::kQueueMsixVector) == vector, "MSI-X vector {} refused", vector);
   notify_offsets_[index] = uint64_t{get(common::kQueueNotifyOff)} * notify_multiplier_;

@@ -25,6 +25,7 @@ enum class Feature : uint8_t {
   IndirectDescriptors = 28,
   EventIndex = 29,
   Version1 = 32,
+  RingPacked = 34,
   RingReset = 40,
 };
 

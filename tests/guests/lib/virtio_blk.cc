@@ -26,6 +26,7 @@ constexpr Features kKnownFeatures = Features{}
                                         .with(Feature::IndirectDescriptors)
                                         .with(Feature::EventIndex)
                                         .with(Feature::Version1)
+                                        .with(Feature::RingPacked)
                                         .with(Feature::RingReset);
 
 // Which I/O APIC pin an INTx line reaches is told by AML only, so all that PCI may use are open:
@@ -37,8 +38,9 @@ constexpr uint32_t kSharedPins[] = {5, 10, 11};
 
 BlkDriver* BlkDriver::active_ = nullptr;
 
-BlkDriver::BlkDriver(const pci::Function& function)
+BlkDriver::BlkDriver(const pci::Function& function, bool packed)
     : device_(function),
+      packed_(packed),
       header_(allocate_array<BlkHeader>(1).data),
       status_(allocate_array<uint8_t>(1).data) {
   find_registers();
@@ -62,7 +64,11 @@ void BlkDriver::start(const Options& options) {
   if (!options.event_idx) {
     features_ = features_.without(Feature::EventIndex);
   }
+  if (!packed_) {
+    features_ = features_.without(Feature::RingPacked);
+  }
   expect(features_.has(Feature::Version1), "VIRTIO_F_VERSION_1 is not offered");
+  expect(!packed_ || features_.has(Feature::RingPacked), "packed queues are not offered");
   device_.negotiate(features_);
   set_up_interrupt_source();
 
@@ -77,7 +83,8 @@ void BlkDriver::start(const Options& options) {
     const Virtqueue::Options ring_options{
         .event_idx = features_.has(Feature::EventIndex),
         .indirect_entries =
-            features_.has(Feature::IndirectDescriptors) ? options.table_entries : uint16_t{0}};
+            features_.has(Feature::IndirectDescriptors) ? kTableEntries : uint16_t{0},
+        .packed = packed_};
     std::optional<Virtqueue>& ring = queues_[i].ring;
     if (ring && ring->size() == size) {
       ring->reset(ring_options);

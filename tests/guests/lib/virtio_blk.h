@@ -70,7 +70,8 @@ class BlkDriver {
 
   static constexpr uint16_t kMaxQueues = 16;
 
-  explicit BlkDriver(const pci::Function& function);
+  // With `packed`, all its queues are packed ones, in every start().
+  explicit BlkDriver(const pci::Function& function, bool packed = false);
 
   // Resets the device and brings it up anew (3.1.1). May be called again at any time.
   void start(const Options& options);
@@ -119,6 +120,7 @@ class BlkDriver {
   static BlkDriver* active_;  // the one that interrupts are for
 
   VirtioPci device_;
+  bool packed_;
   std::optional<pci::Msix> msix_;
   BlkHeader* header_;
   volatile uint8_t* status_;

@@ -1,211 +1,44 @@
-// Split virtqueue, driver side (virtio 1.3, 2.7): descriptors out, used elements back.
+// Virtqueue, driver side, split or packed: descriptors out, used elements back.
 #include "lib/virtqueue.h"
 
-#include "lib/console.h"
-#include "lib/memory.h"
-
 namespace guest {
-namespace {
 
-// Descriptor flags (2.7.5).
-constexpr uint16_t kNext = 1;
-constexpr uint16_t kWrite = 2;
-constexpr uint16_t kIndirect = 4;
-
-// Ring flags, used without VIRTIO_F_EVENT_IDX (2.7.7, 2.7.10).
-constexpr uint16_t kNoInterrupt = 1;
-constexpr uint16_t kNoNotify = 1;
-
-void store_release(volatile uint16_t& to, uint16_t value) {
-  __atomic_store_n(&to, value, __ATOMIC_RELEASE);
-}
-
-uint16_t load_acquire(const volatile uint16_t& from) {
-  return __atomic_load_n(&from, __ATOMIC_ACQUIRE);
-}
-
-// Orders "our index is visible" before "what did the other side ask for": both sides write one
-// location and then read the other's, which only a full fence keeps in order.
-void full_fence() {
-  __atomic_thread_fence(__ATOMIC_SEQ_CST);
-}
-
-uint16_t segment_flags(const Segment& segment) {
-  return segment.writable ? kWrite : 0;
-}
-
-}  // namespace
-
-struct Virtqueue::Avail {
-  volatile uint16_t flags;
-  volatile uint16_t index;
-  volatile uint16_t ring[kMaxSize + 1];  // used_event follows the last entry in use
-};
-
-struct Virtqueue::Used {
-  struct Element {
-    uint32_t id;
-    uint32_t length;
-  };
-  volatile uint16_t flags;
-  volatile uint16_t index;
-  volatile Element ring[kMaxSize + 1];  // avail_event follows the last entry in use
-};
-
-Virtqueue::Virtqueue(uint16_t size, Options options) : size_(size) {
-  expect(size > 0 && size <= kMaxSize && (size & (size - 1)) == 0, "queue size {}", size);
-  descriptors_ = allocate_array<Descriptor>(size, 16);
-  avail_ = allocate_array<Avail>(1, 2).data;
-  used_ = allocate_array<Used>(1, 4).data;
-  chain_lengths_ = allocate_array<uint16_t>(size).data;
+Virtqueue::Virtqueue(uint16_t size, const Options& options) : size_(size) {
   reset(options);
 }
 
-void Virtqueue::reset(Options options) {
-  options_ = options;
-  const size_t table_entries = size_t{size_} * options.indirect_entries;
-  if (tables_.size < table_entries) {
-    tables_ = allocate_array<Descriptor>(table_entries, 16);
-  }
-  memset(avail_, 0, sizeof(Avail));
-  memset(used_, 0, sizeof(Used));
-  for (uint16_t i = 0; i < size_; ++i) {
-    descriptors_[i] = {.address = 0, .length = 0, .flags = 0, .next = static_cast<uint16_t>(i + 1)};
-  }
-  memset(chain_lengths_, 0, size_ * sizeof(chain_lengths_[0]));
-  free_head_ = 0;
-  free_count_ = size_;
-  added_ = published_ = taken_ = 0;
-}
-
-uint64_t Virtqueue::descriptor_area() const {
-  return address_of(descriptors_.data);
-}
-uint64_t Virtqueue::driver_area() const {
-  return address_of(avail_);
-}
-uint64_t Virtqueue::device_area() const {
-  return address_of(used_);
-}
-size_t Virtqueue::device_area_bytes() const {
-  return 6 + 8 * size_t{size_};
-}
-
-volatile uint16_t& Virtqueue::used_event() {
-  return avail_->ring[size_];
-}
-
-const volatile uint16_t& Virtqueue::avail_event() const {
-  return *reinterpret_cast<const volatile uint16_t*>(&used_->ring[size_]);
-}
-
-std::optional<uint16_t> Virtqueue::add(Span<const Segment> segments) {
-  const bool indirect = segments.size > 1 && segments.size <= options_.indirect_entries;
-  const size_t needed = indirect ? 1 : segments.size;
-  if (needed == 0 || needed > free_count_) {
-    return std::nullopt;
-  }
-  const uint16_t head = free_head_;
-  if (indirect) {
-    fill_table(segments, head);
+void Virtqueue::reset(const Options& options) {
+  packed_ = options.packed;
+  if (packed_) {
+    packed_ring_ ? packed_ring_->reset(options) : void(packed_ring_.emplace(size_, options));
   } else {
-    fill_chain(segments, head);
+    split_ring_ ? split_ring_->reset(options) : void(split_ring_.emplace(size_, options));
   }
-  free_count_ = static_cast<uint16_t>(free_count_ - needed);
-  chain_lengths_[head] = static_cast<uint16_t>(needed);
-  avail_->ring[added_ % size_] = head;
-  ++added_;
-  return head;
 }
 
-// Free descriptors are linked by their `next` already; what is left is to fill them.
-void Virtqueue::fill_chain(Span<const Segment> segments, uint16_t head) {
-  uint16_t at = head;
-  for (size_t i = 0; i < segments.size; ++i) {
-    Descriptor& descriptor = descriptors_[at];
-    const bool last = i + 1 == segments.size;
-    descriptor.address = segments[i].address;
-    descriptor.length = segments[i].length;
-    descriptor.flags = static_cast<uint16_t>(segment_flags(segments[i]) | (last ? 0 : kNext));
-    at = descriptor.next;
-  }
-  free_head_ = at;
+uint16_t Virtqueue::free_descriptors() const {
+  return packed_ ? packed_ring_->free_descriptors() : split_ring_->free_descriptors();
 }
-
-void Virtqueue::fill_table(Span<const Segment> segments, uint16_t head) {
-  Descriptor* table = &tables_[size_t{head} * options_.indirect_entries];
-  for (size_t i = 0; i < segments.size; ++i) {
-    const bool last = i + 1 == segments.size;
-    table[i] = {.address = segments[i].address,
-                .length = segments[i].length,
-                .flags = static_cast<uint16_t>(segment_flags(segments[i]) | (last ? 0 : kNext)),
-                .next = static_cast<uint16_t>(last ? 0 : i + 1)};
-  }
-  Descriptor& descriptor = descriptors_[head];
-  free_head_ = descriptor.next;
-  descriptor.address = address_of(table);
-  descriptor.length = static_cast<uint32_t>(segments.size * sizeof(Descriptor));
-  descriptor.flags = kIndirect;
+QueueAreas Virtqueue::areas() const {
+  return packed_ ? packed_ring_->areas() : split_ring_->areas();
 }
-
+QueueMemory Virtqueue::written_by_device() const {
+  return packed_ ? packed_ring_->written_by_device() : split_ring_->written_by_device();
+}
+std::optional<uint16_t> Virtqueue::add(Span<const Segment> segments) {
+  return packed_ ? packed_ring_->add(segments) : split_ring_->add(segments);
+}
 bool Virtqueue::publish() {
-  const uint16_t before = published_;
-  published_ = added_;
-  store_release(avail_->index, published_);
-  full_fence();
-  if (!options_.event_idx) {
-    return (load_acquire(used_->flags) & kNoNotify) == 0;
-  }
-  // Whether avail_event lies in [before, published): then its entry has just become available.
-  const auto distance = static_cast<uint16_t>(published_ - load_acquire(avail_event()) - 1);
-  return distance < static_cast<uint16_t>(published_ - before);
+  return packed_ ? packed_ring_->publish() : split_ring_->publish();
 }
-
-uint16_t Virtqueue::load_used_index() const {
-  return load_acquire(used_->index);
-}
-
 std::optional<UsedElement> Virtqueue::take_used() {
-  const uint16_t index = load_used_index();
-  expect(static_cast<uint16_t>(index - taken_) <= size_, "used index {} is ahead of {}", index,
-         published_);
-  if (index == taken_) {
-    return std::nullopt;
-  }
-  const volatile Used::Element& element = used_->ring[taken_ % size_];
-  const uint32_t id = element.id;
-  const uint32_t length = element.length;
-  expect(id < size_ && chain_lengths_[id] != 0, "used element names request {}", id);
-  ++taken_;
-
-  // Back to the free list, behind the chain's last descriptor.
-  const auto head = static_cast<uint16_t>(id);
-  uint16_t last = head;
-  for (uint16_t i = 1; i < chain_lengths_[head]; ++i) {
-    last = descriptors_[last].next;
-  }
-  descriptors_[last].next = free_head_;
-  free_head_ = head;
-  free_count_ = static_cast<uint16_t>(free_count_ + chain_lengths_[head]);
-  chain_lengths_[head] = 0;
-  return UsedElement{head, length};
+  return packed_ ? packed_ring_->take_used() : split_ring_->take_used();
 }
-
 void Virtqueue::disable_interrupts() {
-  avail_->flags = kNoInterrupt;
-  // The flag must not be relied on with event_idx: an entry that was just taken comes round last.
-  used_event() = static_cast<uint16_t>(taken_ - 1);
+  packed_ ? packed_ring_->disable_interrupts() : split_ring_->disable_interrupts();
 }
-
 bool Virtqueue::enable_interrupts(uint16_t more) {
-  avail_->flags = 0;
-  used_event() = static_cast<uint16_t>(taken_ + more - 1);
-  full_fence();
-  if (static_cast<uint16_t>(load_used_index() - taken_) >= more) {
-    disable_interrupts();
-    return false;
-  }
-  return true;
+  return packed_ ? packed_ring_->enable_interrupts(more) : split_ring_->enable_interrupts(more);
 }
 
 }  // namespace guest

@@ -16,14 +16,14 @@
 namespace ringlet::packed {
 
 /// A descriptor without its flags, which are read before it and written behind it.
-struct Descriptor {
+struct DescriptorBody {
   le64 address;
   le32 length;
   le16 id;
 };
 inline constexpr size_t kDescriptorSize = 16;
 inline constexpr size_t kDescriptorFlags = 14;
-static_assert(sizeof(Descriptor) == kDescriptorFlags);
+static_assert(sizeof(DescriptorBody) == kDescriptorFlags);
 
 /// What the device writes of a used descriptor, again without its flags.
 struct Used {

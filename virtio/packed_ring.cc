@@ -119,7 +119,7 @@ std::string_view PackedRing::walk(uint16_t flags, ChainSlots& chains, Position& 
                                   uint16_t& id) const noexcept {
   const uint16_t most = free_descriptors();
   for (uint16_t count = 0; count < most; ++count) {
-    const auto descriptor = ring_.read<packed::Descriptor>(at_descriptor(at));
+    const auto descriptor = ring_.read<packed::DescriptorBody>(at_descriptor(at));
     at.advance(1, size_);
     id = descriptor.id;  // 2.8.6: the last one's counts
     if ((flags & ring::kDescIndirect) != 0) {
@@ -138,14 +138,14 @@ std::string_view PackedRing::walk(uint16_t flags, ChainSlots& chains, Position& 
   return "a chain is longer than the queue, or than what is free of it";
 }
 
-std::string_view PackedRing::walk_table(const packed::Descriptor& descriptor, uint16_t flags,
+std::string_view PackedRing::walk_table(const packed::DescriptorBody& descriptor, uint16_t flags,
                                         ChainSlots& chains) noexcept {
   GuestView table;
   std::string_view why =
       chains.open_table(GuestAddr(descriptor.address), descriptor.length, flags, table);
   for (size_t at = 0; why.empty() && at < table.size(); at += packed::kDescriptorSize) {
     // 2.8.7: the table's length ends it, and of its flags only this one means something.
-    const auto entry = table.read<packed::Descriptor>(at);
+    const auto entry = table.read<packed::DescriptorBody>(at);
     const uint16_t entry_flags = table.read<le16>(at + packed::kDescriptorFlags);
     why = chains.add(GuestAddr(entry.address), entry.length, (entry_flags & ring::kDescWrite) != 0);
   }

@@ -38,7 +38,7 @@ class PackedRing {
 
   std::string_view walk(uint16_t flags, ChainSlots& chains, Position& at,
                         uint16_t& id) const noexcept;
-  static std::string_view walk_table(const packed::Descriptor& descriptor, uint16_t flags,
+  static std::string_view walk_table(const packed::DescriptorBody& descriptor, uint16_t flags,
                                      ChainSlots& chains) noexcept;
   uint16_t free_descriptors() const;
   void set_events(uint16_t flags) noexcept;

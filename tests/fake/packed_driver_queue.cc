@@ -101,7 +101,7 @@ std::optional<uint16_t> PackedDriverQueue::add_indirect(std::span<const Segment>
       heap_.memory().view(*buffer.table, packed::descriptor_ring_size(size())).value();
   for (size_t i = 0; i < chain.size(); ++i) {
     table.write(packed::kDescriptorSize * i,
-                packed::Descriptor{
+                packed::DescriptorBody{
                     .address = chain[i].at.value(), .length = chain[i].length, .id = 0xffff});
     table.write(packed::kDescriptorSize * i + packed::kDescriptorFlags,
                 le16(segment_flags(chain[i])));
@@ -183,7 +183,7 @@ void PackedDriverQueue::interrupt_after(uint16_t chains) {
 
 void PackedDriverQueue::put(uint16_t index, const PackedDescriptor& descriptor) const {
   ring_.write(packed::kDescriptorSize * index,
-              packed::Descriptor{
+              packed::DescriptorBody{
                   .address = descriptor.address, .length = descriptor.length, .id = descriptor.id});
   ring_.store_release(at_flags(index), descriptor.flags);
 }
@@ -195,7 +195,7 @@ void PackedDriverQueue::put_available(uint16_t index, PackedDescriptor descripto
 
 PackedDescriptor PackedDriverQueue::descriptor(uint16_t index) const {
   const uint16_t flags = ring_.load_acquire(at_flags(index));
-  const auto body = ring_.read<packed::Descriptor>(packed::kDescriptorSize * index);
+  const auto body = ring_.read<packed::DescriptorBody>(packed::kDescriptorSize * index);
   return {.address = body.address, .length = body.length, .id = body.id, .flags = flags};
 }
 

@@ -52,10 +52,12 @@ for index in range(2):
 PYTHON
 
 # The options of a comparison are words that both machines are made from:
-#   cpus=N  disk[,OPTION...]   options of a disk in ringlet's spelling
+#   cpus=N  disk[,OPTION...]   options of a disk in ringlet's spelling; packed: QEMU offers packed
+#                              queues only when it is told to
 ringlet_options() {
   local word index=0
   for word; do
+    word=${word/,packed/}
     case $word in
       cpus=*) printf '%s\n' --cpus "${word#cpus=}" ;;
       disk*) printf '%s\n' --disk "path=$work/ringlet.disk$((index++))${word#disk}" ;;
@@ -76,6 +78,7 @@ qemu_options() {
             readonly) drive+=,readonly=on ;;
             direct) drive+=,cache.direct=on ;;
             queues=*) device+=,num-$option ;;
+            packed) device+=,packed=on ;;
             discard=*) device+=,$option,write-zeroes=${option#*=} ;;
             queue-size=* | serial=*) device+=,$option ;;
             writeback=*) device+=,write-cache=${option#*=} ;;
@@ -149,7 +152,9 @@ compare 'blk: write-through' 1 blk requests=100 disk,writeback=off
 compare 'blk: without DISCARD' 1 blk requests=100 disk,discard=off
 compare 'blk: the second of two disks' 1 blk 'index=1 requests=100' disk disk
 compare 'blk: a disk that is not there' 3 blk index=2 disk disk
+compare 'blk: packed queues' 1 blk 'packed=1 requests=20000' disk,packed
 compare 'resets: of a busy device' 1 resets 'n=100 kind=device queues=2' disk,queues=2
+compare 'resets: packed queues' 1 resets 'n=100 kind=device packed=1' disk,packed
 compare 'smp: four processors' 1 smp '' cpus=4
 compare 'legacy: string instructions' 1 legacy what=string
 compare 'legacy: ports that belong to nobody' 1 legacy what=ports

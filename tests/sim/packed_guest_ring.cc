@@ -78,7 +78,7 @@ void PackedGuestRing::append(const Raw& raw, uint16_t id) {
   const uint16_t lap = raw.hidden ? packed::used_flags(!next_avail_.wrap)
                                   : packed::available_flags(next_avail_.wrap);
   const auto flags = static_cast<uint16_t>(raw.flags | lap);
-  const packed::Descriptor body{.address = raw.address, .length = raw.length, .id = id};
+  const packed::DescriptorBody body{.address = raw.address, .length = raw.length, .id = id};
   GuestView(ring_.bytes).write(at_descriptor(next_avail_.index), body);
   std::memcpy(ring_then_.data() + at_descriptor(next_avail_.index), &body, sizeof body);
   // All that is added becomes visible with the first one's flags.
@@ -166,7 +166,8 @@ std::span<const std::byte> PackedGuestRing::then_of(uint16_t index) const {
 uint16_t PackedGuestRing::used_index() {
   places_[seen_count_ % places_.size()] = seen_;
   while (packed::is_used(load(ring_, at_flags(seen_.index)), seen_.wrap)) {
-    const auto used = GuestView(ring_.bytes).read<packed::Descriptor>(at_descriptor(seen_.index));
+    const auto used =
+        GuestView(ring_.bytes).read<packed::DescriptorBody>(at_descriptor(seen_.index));
     const uint16_t id = used.id;
     expect(is_out(id) && !buffers_[id].seen, "buffer {:#x} came back, which is not out", id);
     buffers_[id].seen = true;
@@ -181,7 +182,8 @@ uint16_t PackedGuestRing::used_index() {
 }
 
 GuestRing::Used PackedGuestRing::take_used() {
-  const auto used = GuestView(ring_.bytes).read<packed::Descriptor>(at_descriptor(taken_.index));
+  const auto used =
+      GuestView(ring_.bytes).read<packed::DescriptorBody>(at_descriptor(taken_.index));
   const uint16_t flags = load(ring_, at_flags(taken_.index));
   const uint16_t id = used.id;
   expect(is_out(id) && buffers_[id].seen, "the descriptor of buffer {:#x} was changed again", id);

@@ -43,6 +43,7 @@ TEST_CASE("header, data and status may be cut into descriptors anywhere") {
                std::vector<uint64_t>{0, 7, 16, 100, 527, 529});
   const auto indirect = GENERATE(Features(), Features(Feature::IndirectDesc));
   BlkMachine machine;
+  machine.packed = GENERATE(false, true);
   machine.disk().bytes = pattern(1 << 20, 4);
   machine.start(indirect);
   const OneRun run(machine);
@@ -78,6 +79,30 @@ TEST_CASE("a device writes neither to what it reads nor to the driver's rings") 
   CHECK(bytes_at(machine, write.header, 16) == write_header);
   CHECK(machine.data_of(write) == pattern(4096, 5));
   CHECK(machine.data_of(unknown) == pattern(64, 6));
+}
+
+TEST_CASE(
+    "with packed queues a device writes neither to what it reads nor to what it was not given") {
+  const auto without = GENERATE(Features(), Features(Feature::IndirectDesc));
+  BlkMachine machine;
+  machine.packed = true;
+  machine.start(without);
+  const BlkRequest& write = machine.submit({.type = VIRTIO_BLK_T_OUT, .data = pattern(4096, 5)});
+  const BlkRequest& read = machine.submit({.type = VIRTIO_BLK_T_IN, .parts = {1024, 3072}});
+  const QueueConfig& rings = machine.queues[0]->config();
+  const auto free = machine.queues[0]->free_descriptors();
+  const GuestAddr behind = rings.descriptors.plus(16 * (16U - free)).value();
+  const auto not_given = bytes_at(machine, behind, size_t{16} * free);
+  const auto events = bytes_at(machine, rings.driver_area, 4);
+  const auto read_header = bytes_at(machine, read.header, 16);
+  const auto write_header = bytes_at(machine, write.header, 16);
+  machine.loop.run_until_idle();
+  CHECK(machine.queues[0]->used_index() == 2);
+  CHECK(bytes_at(machine, behind, size_t{16} * free) == not_given);
+  CHECK(bytes_at(machine, rings.driver_area, 4) == events);
+  CHECK(bytes_at(machine, read.header, 16) == read_header);
+  CHECK(bytes_at(machine, write.header, 16) == write_header);
+  CHECK(machine.data_of(write) == pattern(4096, 5));
 }
 
 // Features and configuration (5.2.5.2, 2.2.2) -------------------------------------------------

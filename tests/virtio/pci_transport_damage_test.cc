@@ -113,6 +113,7 @@ void damage(PciTransportState& state, std::mt19937_64& random) {
 TEST_CASE("a state damaged at random is refused, or the device runs and can be reset") {
   constexpr uint64_t kDiskBytes = 65536;
   BlkMachine first({.settings = {.name = "disk", .queues = 2}, .disk_bytes = kDiskBytes});
+  first.packed = GENERATE(false, true);
   first.start();
   CHECK(first.run({.type = VIRTIO_BLK_T_OUT, .data = pattern(512, 1)}) == VIRTIO_BLK_S_OK);
   const PciTransportState good = quiesce_and_save(first);

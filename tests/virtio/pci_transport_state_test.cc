@@ -52,6 +52,7 @@ TEST_CASE("a device saved under load carries on elsewhere: nothing lost, nothing
   const auto seed = GENERATE(range(1, 60));
   Load load(static_cast<uint64_t>(seed));
   BlkMachine first(options(static_cast<uint64_t>(seed), nullptr));
+  first.packed = seed % 2 == 0;
   first.start();
   for (int i = 0; i < 60; ++i) {
     load.submit(first);

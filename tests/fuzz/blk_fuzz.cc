@@ -134,7 +134,7 @@ class BlkRun {
   }
 
   void start() {
-    auto features = machine_.driver.offered();
+    auto features = machine_.driver.offered().without(Feature::RingPacked);
     features = features.without(Features(uint64_t{input_.take<uint8_t>()} << 8));
     if (input_.flag()) features = features.without(Feature::IndirectDesc);
     if (input_.flag()) features = features.without(Feature::EventIdx);

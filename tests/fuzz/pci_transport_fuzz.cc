@@ -60,12 +60,13 @@ class TransportRun {
   }
 
   void large_step() {
-    switch (input_.below(6)) {
+    switch (input_.below(7)) {
       case 0: return bring_up(*machine_);
       case 1: return repair(*machine_);
       case 2: return driver().enable_msix();
       case 3: return pause();
       case 4: return carry_on();
+      case 5: return bring_up(*machine_, {});
       default: driver().start_queue_reset(QueueIndex(static_cast<uint16_t>(input_.below(2))));
     }
   }
@@ -112,12 +113,18 @@ class TransportRun {
     const GuestAddr at(input_.take<uint16_t>());
     (void)memory_.write(at, input_.bytes(input_.below(32)));
   }
-  /// Makes descriptors available, whatever they hold.
+  /// Makes descriptors available, whatever they hold: of a split queue, or one of a packed one.
   void offer() {
     const QueueConfig queue = queue_at(static_cast<uint16_t>(input_.below(2)));
+    const size_t what = input_.below(26);
+    if (what >= 10) {
+      const GuestAddr flags(queue.descriptors.value() + 16 * (what % 8) + packed::kDescriptorFlags);
+      (void)memory_.write_value(flags, packed::available_flags(what < 18));
+      return;
+    }
     const GuestAddr index(queue.driver_area.value() + ring::kIndex);
     const auto now = memory_.read<uint16_t>(index).value();
-    (void)memory_.write_value(index, static_cast<uint16_t>(now + input_.below(10)));
+    (void)memory_.write_value(index, static_cast<uint16_t>(now + what));
   }
 
   /// The interrupt controllers and the host.

@@ -20,9 +20,9 @@ struct Ignored final : Task {
 /// Of a device that its driver brought up to some step.
 PciTransportState good_state(FuzzInput& input, GuestMemory& memory) {
   BlkMachine machine(small_disk(memory, 0));
-  const size_t steps = input.below(4);
+  const size_t steps = input.below(5);
   if (steps >= 1) machine.driver.enable_msix();
-  if (steps >= 2) bring_up(machine);
+  if (steps >= 2) bring_up(machine, steps == 4 ? Features() : Features(Feature::RingPacked));
   if (steps >= 3) machine.driver.start_queue_reset(QueueIndex(1));
   machine.loop.run_until_idle();
   Ignored quiet;

@@ -31,11 +31,12 @@ inline QueueConfig queue_at(uint16_t queue) {
           .device_area = GuestAddr(base + 0x600)};
 }
 
-/// All that a driver does, whatever came before; parts may fail, where the guest has meddled.
-inline void bring_up(BlkMachine& machine) {
+/// All that a driver does, whatever came before; parts may fail, where the guest has meddled. It
+/// takes all features that are offered but for `without`.
+inline void bring_up(BlkMachine& machine, Features without = Feature::RingPacked) {
   machine.driver.start_reset();
   machine.loop.run_until_idle();
-  machine.driver.negotiate(machine.driver.offered());
+  machine.driver.negotiate(machine.driver.offered().without(without));
   for (uint16_t i = 0; i < 2; ++i) machine.driver.enable_queue(QueueIndex(i), queue_at(i), i);
   machine.driver.driver_ok();
 }

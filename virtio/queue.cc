@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cassert>
+#include <utility>
 
 namespace ringlet {
 
@@ -65,15 +66,13 @@ bool Queue::publish() noexcept {
   return with_ring([](auto& ring) { return ring.publish(); });
 }
 
-bool Queue::has_avail() const noexcept {
-  return broken_.empty() && avail_.load_relaxed(ring::kIndex) != next_avail_;
-}
-
 void Queue::suppress_kicks() noexcept {
+  if (!std::exchange(kicks_wanted_, false)) return;
   with_ring([](auto& ring) { ring.suppress_kicks(); });
 }
 
 bool Queue::allow_kicks() noexcept {
+  kicks_wanted_ = true;
   with_ring([](auto& ring) { ring.allow_kicks(); });
   // As in publish(): either we see what the driver made available, or it sees that it must kick.
   std::atomic_thread_fence(std::memory_order_seq_cst);

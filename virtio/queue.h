@@ -61,8 +61,6 @@ class Queue {
   /// interrupt for that (2.7.7, 2.8.10).
   [[nodiscard]] bool publish() noexcept;
 
-  /// Whether the driver has made chains available that were not popped yet: one load.
-  bool has_avail() const noexcept;
   /// Asks the driver to skip kicks: the queue is being drained, or polled.
   void suppress_kicks() noexcept;
   /// Asks for a kick at the next chain; true when one came in meanwhile, for which no kick will
@@ -94,6 +92,7 @@ class Queue {
   const uint16_t size_;
   std::variant<SplitRing, PackedRing> ring_;
   ChainSlots chains_;
+  bool kicks_wanted_ = true;  // as when the driver has just set up its rings
   std::string_view broken_;
 };
 

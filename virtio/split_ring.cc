@@ -136,8 +136,12 @@ bool SplitRing::publish() noexcept {
 }
 
 void SplitRing::suppress_kicks() noexcept {
-  // With EVENT_IDX an avail_event that stays behind suppresses kicks by itself.
-  if (!event_idx_) store_used(ring::kFlags, ring::kUsedNoNotify);
+  if (event_idx_) {
+    // Behind the index: no move of it passes there before it has gone all the way round.
+    store_used(ring::avail_event(size_), static_cast<uint16_t>(next_avail_ - 1));
+  } else {
+    store_used(ring::kFlags, ring::kUsedNoNotify);
+  }
 }
 
 void SplitRing::allow_kicks() noexcept {

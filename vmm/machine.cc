@@ -58,6 +58,16 @@ Outcome outcome_of(const Vcpu& vcpu, const VcpuExit& exit) {
   }
 }
 
+/// Of a thread that cannot be made the system says nothing but the errno.
+template <typename Make>
+void naming_threads(Make make) {
+  try {
+    make();
+  } catch (const std::system_error& error) {
+    throw std::system_error(error.code(), "the machine's threads");
+  }
+}
+
 }  // namespace
 
 Machine::Machine(const MachineConfig& config)
@@ -76,8 +86,10 @@ Machine::Machine(const MachineConfig& config)
   load_guest(config);
   // Last of what can be refused, since it may create the console's file.
   legacy_ = std::make_unique<LegacyDevices>(config, buses_, interrupts_, loop_, *this);
-  threads_ = std::make_unique<VcpuThreads>(
-      vcpus_, buses_, [this](Vcpu& vcpu, const VcpuExit& exit) { vcpu_left(vcpu, exit); });
+  naming_threads([&] {
+    threads_ = std::make_unique<VcpuThreads>(
+        vcpus_, buses_, [this](Vcpu& vcpu, const VcpuExit& exit) { vcpu_left(vcpu, exit); });
+  });
 }
 
 Machine::~Machine() {
@@ -139,16 +151,6 @@ void Machine::load_guest(const MachineConfig& config) {
   std::visit([this](const auto& start) { vcpus_.front()->set_start(start); }, loaded.start);
 }
 
-void Machine::make_threads() {
-  try {
-    io_thread_ = std::make_unique<IoThread>(loop_, "io-loop");
-    threads_ = std::make_unique<VcpuThreads>(
-        vcpus_, buses_, [this](Vcpu& vcpu, const VcpuExit& exit) { vcpu_left(vcpu, exit); });
-  } catch (const std::system_error& error) {  // of a thread it says nothing but the errno
-    throw std::system_error(error.code(), "the machine's threads");
-  }
-}
-
 // Running and ending --------------------------------------------------------------------------
 
 void Machine::start() {
@@ -157,7 +159,7 @@ void Machine::start() {
   // The guest's first instructions need the loop no more than to have something to do later: its
   // thread comes to life beside them.
   threads_->resume();
-  io_thread_ = std::make_unique<IoThread>(loop_, "io-loop");
+  naming_threads([&] { io_thread_ = std::make_unique<IoThread>(loop_, "io-loop"); });
 }
 
 void Machine::vcpu_left(Vcpu& vcpu, const VcpuExit& exit) {

@@ -51,7 +51,6 @@ class Machine final : public MachineControl, public MachineEvents {
  private:
   void add_devices(const MachineConfig& config);
   void load_guest(const MachineConfig& config);
-  void make_threads();
   void make_vcpus(const MachineConfig& config);
   void vcpu_left(Vcpu& vcpu, const VcpuExit& exit);
   void finish(Outcome outcome) noexcept;

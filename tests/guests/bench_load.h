@@ -79,7 +79,7 @@ class Load {
   Span<Slot> slots_;
   uint16_t idle_[kMaxDepth];  // slots, a stack
   uint16_t idle_count_ = 0;
-  uint16_t slot_of_head_[BlkDriver::kMaxQueues][Virtqueue::kMaxSize];
+  uint16_t slot_of_head_[BlkDriver::kMaxQueues][kMaxQueueSize];
   bool unpublished_[BlkDriver::kMaxQueues] = {};
   uint64_t cursor_ = 0;
   uint64_t random_;

@@ -156,7 +156,8 @@ TEST_CASE("requests that the kernel has no thread for fail, which is logged with
   const Arguments command =
       guest("script", "do=w0,f,r0", {"--disk", files.make_disk("disk", 1 << 20)});
   const Ended end = run(command, limit_threads(count_threads(kHello)));
-  CHECK(end.output == "w0: 0\nf: 1\nr0: 0 A\n");
+  // Whether the write needs a thread depends on the file system, and with it what is read.
+  CHECK_THAT(end.output, StartsWith("w0: ") && Contains("\nf: 1\nr0: 0 "));
   CHECK(end.status == 1);
   CHECK_THAT(end.log, Contains("disk 00:01.0: request type 4"));
 }

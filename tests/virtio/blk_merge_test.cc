@@ -230,8 +230,9 @@ TEST_CASE("a malformed chain does not keep the neighbours before it") {
   MergeMachine machine;
   machine.add(read(0));
   machine.add(read(2));
-  machine.queues[0]->put_avail(static_cast<uint16_t>(machine.queues[0]->avail_index() + 2), 999);
-  machine.queues[0]->set_avail_index(static_cast<uint16_t>(machine.queues[0]->avail_index() + 3));
+  auto& queue = machine.split_queue();
+  queue.put_avail(static_cast<uint16_t>(queue.avail_index() + 2), 999);
+  queue.set_avail_index(static_cast<uint16_t>(queue.avail_index() + 3));
   machine.driver.kick(QueueIndex(0));
   machine.loop.run_until_idle();
   CHECK((machine.driver.status() & status::kNeedsReset) != 0);

@@ -83,7 +83,7 @@ void BlkDriver::start(const Options& options) {
     const Virtqueue::Options ring_options{
         .event_idx = features_.has(Feature::EventIndex),
         .indirect_entries =
-            features_.has(Feature::IndirectDescriptors) ? kTableEntries : uint16_t{0},
+            features_.has(Feature::IndirectDescriptors) ? options.table_entries : uint16_t{0},
         .packed = packed_};
     std::optional<Virtqueue>& ring = queues_[i].ring;
     if (ring && ring->size() == size) {

@@ -5,6 +5,8 @@
 #include <cassert>
 #include <cmath>
 
+#include <fmt/core.h>
+
 namespace ringlet::bench {
 
 namespace {
@@ -32,6 +34,10 @@ double median_ratio(const std::vector<double>& samples, const std::vector<double
   std::vector<double> ratios;
   for (size_t i = 0; i < samples.size(); ++i) ratios.push_back(samples[i] / others[i]);
   return summarize(ratios).median;
+}
+
+std::string show(const Summary& summary) {
+  return fmt::format("{:.2f} ({:.2f}-{:.2f})", summary.median, summary.low, summary.high);
 }
 
 }  // namespace ringlet::bench

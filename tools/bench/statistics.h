@@ -1,6 +1,7 @@
 // Medians and their like of a few dozen measurements.
 #pragma once
 
+#include <string>
 #include <vector>
 
 namespace ringlet::bench {
@@ -18,5 +19,8 @@ Summary summarize(std::vector<double> samples);
 
 /// The median of the quotients of samples taken in the same round.
 double median_ratio(const std::vector<double>& samples, const std::vector<double>& others);
+
+/// "1.23 (1.10-1.40)": median and quartiles.
+std::string show(const Summary& summary);
 
 }  // namespace ringlet::bench

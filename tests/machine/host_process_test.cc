@@ -35,6 +35,8 @@ char state(const Process& process) {
 
 /// A guest that writes and announces numbers from 1 on, until it is killed.
 class Writer {
+  TemporaryDirectory files_;  // before the process, which uses it
+
  public:
   Process process{guest("writer", "", {"--disk", "path=" + files_.make_disk("disk", kMib)})};
 
@@ -51,7 +53,6 @@ class Writer {
   }
 
  private:
-  TemporaryDirectory files_;
   uint64_t next_ = 0;
 };
 

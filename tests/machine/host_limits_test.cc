@@ -49,8 +49,8 @@ void check_refused(const Ended& end, const std::string& why) {
 
 // ---- Memory ------------------------------------------------------------------------------------
 
-// Sanitizers want terabytes of addresses for themselves.
-TEST_CASE("a limit of memory anywhere below what is needed is one line", "[address-space]") {
+// Sanitizers want addresses, descriptors and threads for themselves, and say so when there are none.
+TEST_CASE("a limit of memory anywhere below what is needed is one line", "[limits]") {
   const Arguments command = guest("hello", "code=5", {"--memory", "16M"});
   constexpr rlim_t kStep = 256 << 10;
   size_t refused = 0;
@@ -69,7 +69,7 @@ TEST_CASE("a limit of memory anywhere below what is needed is one line", "[addre
 
 // ---- Descriptors and threads -------------------------------------------------------------------
 
-TEST_CASE("a limit of descriptors anywhere below what is needed is one line") {
+TEST_CASE("a limit of descriptors anywhere below what is needed is one line", "[limits]") {
   const TemporaryDirectory files;
   const Arguments command =
       guest("hello", "code=5", {"--disk", files.make_disk("disk", 1 << 20) + ",queues=4"});
@@ -87,7 +87,7 @@ TEST_CASE("a limit of descriptors anywhere below what is needed is one line") {
   CHECK(refused > 10);
 }
 
-TEST_CASE("a disk that finds no descriptor for its queues fails, and the machine goes on") {
+TEST_CASE("a disk that finds no descriptor for its queues fails, and the machine goes on", "[limits]") {
   const TemporaryDirectory files;
   const Arguments command = guest("blk", "queues=4 requests=64",
                                   {"--disk", files.make_disk("disk", 4 << 20) + ",queues=4"});
@@ -137,7 +137,7 @@ rlim_t count_threads(const Arguments& command) {
   return 0;
 }
 
-TEST_CASE("a limit of threads anywhere below what is needed is one line") {
+TEST_CASE("a limit of threads anywhere below what is needed is one line", "[limits]") {
   if (::geteuid() != 0) {
     WARN("SKIPPED: no limit of threads above 1 was tried, that takes root");
     return check_refused(run(kHello, limit_threads(1)), "Resource temporarily unavailable; ");
@@ -147,7 +147,8 @@ TEST_CASE("a limit of threads anywhere below what is needed is one line") {
   CHECK(count_threads(guest("hello", "code=5", {"--cpus", "4"})) >= 6);
 }
 
-TEST_CASE("requests that the kernel has no thread for fail, which is logged without one too") {
+TEST_CASE("requests that the kernel has no thread for fail, which is logged without one too",
+          "[limits]") {
   if (::geteuid() != 0) {
     WARN("SKIPPED: no request lacked a thread, that takes root");
     return;

@@ -49,7 +49,8 @@ void check_refused(const Ended& end, const std::string& why) {
 
 // ---- Memory ------------------------------------------------------------------------------------
 
-// Sanitizers want addresses, descriptors and threads for themselves, and say so when there are none.
+// Sanitizers want addresses, descriptors and threads for themselves, and say so when there are
+// none.
 TEST_CASE("a limit of memory anywhere below what is needed is one line", "[limits]") {
   const Arguments command = guest("hello", "code=5", {"--memory", "16M"});
   constexpr rlim_t kStep = 256 << 10;
@@ -87,7 +88,8 @@ TEST_CASE("a limit of descriptors anywhere below what is needed is one line", "[
   CHECK(refused > 10);
 }
 
-TEST_CASE("a disk that finds no descriptor for its queues fails, and the machine goes on", "[limits]") {
+TEST_CASE("a disk that finds no descriptor for its queues fails, and the machine goes on",
+          "[limits]") {
   const TemporaryDirectory files;
   const Arguments command = guest("blk", "queues=4 requests=64",
                                   {"--disk", files.make_disk("disk", 4 << 20) + ",queues=4"});

@@ -154,10 +154,9 @@ void Machine::load_guest(const MachineConfig& config) {
 // Running and ending --------------------------------------------------------------------------
 
 void Machine::start() {
-  // Before the loop runs, which then finds this to do and need not be woken for it.
+  // In this order the loop, once it runs, finds what the legacy devices ask of it and need not be
+  // woken, and its thread comes to life beside the guest's first instructions.
   legacy_->start();
-  // The guest's first instructions need the loop no more than to have something to do later: its
-  // thread comes to life beside them.
   threads_->resume();
   naming_threads([&] { io_thread_ = std::make_unique<IoThread>(loop_, "io-loop"); });
 }

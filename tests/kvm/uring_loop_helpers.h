@@ -68,10 +68,15 @@ inline void on_loop(UringLoop& loop, std::function<void()> what) {
   call.done.wait();
 }
 
-/// A turn of the loop has ended after the current one: what it submitted, the kernel has seen.
+/// What was asked for before is done as far as the kernel does it at once: it takes requests in
+/// their order, and one that was made after them has completed.
 inline void next_turn(UringLoop& loop) {
-  on_loop(loop, [] {});
-  on_loop(loop, [] {});
+  struct Turn final : Completion {
+    void completed(int32_t, bool) noexcept override { done.count_down(); }
+    std::latch done{1};
+  } turn;
+  on_loop(loop, [&] { loop.timeout(1, turn); });
+  turn.done.wait();
 }
 
 inline Fd temporary_file(size_t size) {

@@ -1,0 +1,29 @@
+// What most files include, read by the compiler once instead of for each of them (CMake includes
+// it before everything else). clang-tidy sees files without it, so each still includes what it
+// uses.
+#pragma once
+
+#ifndef __clang_analyzer__
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cassert>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <fmt/format.h>
+
+#endif

@@ -41,13 +41,15 @@ class MsiVector {
 /// guest signals end of interrupt KVM lowers it and makes resample_fd() readable, and whoever
 /// still has a reason writes assert_fd() again.
 ///
-/// KVM hears of the line only when assert_fd() is first asked for, and that may wait for a grace
-/// period (0.03 to 8 ms): devices with MSI-X, which is nearly all of them, never need it.
+/// KVM hears of the line by connect(), which may wait for a grace period (0.03 to 8 ms): devices
+/// with MSI-X, which is nearly all of them, never need it. What was written before is not lost.
 class LevelLine {
  public:
   virtual ~LevelLine() = default;
-  /// On one thread, the one that raises the line. Failure is logged, and the line stays low.
-  virtual int assert_fd() noexcept = 0;
+  /// Before the guest may expect an interrupt; does nothing the second time. Failure is logged, and
+  /// the line stays low. Under the bus mutex.
+  virtual void connect() noexcept = 0;
+  virtual int assert_fd() const noexcept = 0;
   virtual int resample_fd() const noexcept = 0;
 };
 

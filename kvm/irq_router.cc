@@ -96,13 +96,14 @@ class IrqRouter::Msi final : public MsiVector {
 class IrqRouter::Level final : public LevelLine {
  public:
   Level(const Vm& vm, Gsi gsi) : vm_(vm), gsi_(gsi) {}
-  int assert_fd() noexcept override {
-    if (!std::exchange(connected_, true) &&
-        !set_irqfd(vm_.fd(), assert_.fd(), gsi_, KVM_IRQFD_FLAG_RESAMPLE, resample_.fd())) {
+  void connect() noexcept override {
+    if (std::exchange(connected_, true)) return;
+    // KVM looks at the counter as it takes the eventfd, so a line that is raised already rises.
+    if (!set_irqfd(vm_.fd(), assert_.fd(), gsi_, KVM_IRQFD_FLAG_RESAMPLE, resample_.fd())) {
       log_error("KVM_IRQFD with resample for GSI {}: {}", gsi_.value(), std::strerror(errno));
     }
-    return assert_.fd();
   }
+  int assert_fd() const noexcept override { return assert_.fd(); }
   int resample_fd() const noexcept override { return resample_.fd(); }
 
  private:

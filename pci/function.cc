@@ -22,7 +22,7 @@ bool PciFunction::config_write(uint16_t at, std::span<const std::byte> data) noe
   const bool pending = interrupt_pending();
   const ConfigSpace::Change change = config_.write(at, data);
   if (change.command) command_changed(config_.command());
-  if (!pending && interrupt_pending()) interrupt_uncovered();
+  config_written(!pending && interrupt_pending());
   return change.decoding;
 }
 

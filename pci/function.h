@@ -39,9 +39,9 @@ class PciFunction {
   /// Whether an INTx interrupt is pending inside the function, disabled or not: the Interrupt
   /// Status bit (PCI 3.0, 6.2.3).
   virtual bool interrupt_pending() const noexcept { return false; }
-  /// interrupt_pending() has become true by a write to the configuration space: MSI-X, which had
-  /// hidden it, was switched off.
-  virtual void interrupt_uncovered() noexcept {}
+  /// The guest wrote to the configuration space, and it has taken effect. `uncovered`: that made
+  /// interrupt_pending() true, since MSI-X, which had hidden it, was switched off.
+  virtual void config_written([[maybe_unused]] bool uncovered) noexcept {}
 
  private:
   ConfigSpace config_;

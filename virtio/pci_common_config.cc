@@ -288,6 +288,7 @@ void PciTransport::activate(Runner::Activation activation) noexcept {
     if (queue.config.enabled) ring_doorbell(queue);
     activation.queues.push_back(queue.config);
   }
+  connect_intx();
   runner_.request_activate(std::move(activation));
 }
 

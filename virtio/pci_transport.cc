@@ -282,6 +282,17 @@ void PciTransport::command_changed(PciCommand command) noexcept {
   if (intx_.command_changed(command)) runner_.request_interrupt_check();
 }
 
+void PciTransport::config_written(bool uncovered) noexcept {
+  connect_intx();
+  if (uncovered) runner_.request_interrupt_check();
+}
+
+// Here and not as the loop raises the line, which must not wait for what this waits for.
+void PciTransport::connect_intx() noexcept {
+  const bool active = phase_.load(std::memory_order_acquire) == Phase::Active;
+  if (active && !msix_.enabled() && intx_.enabled()) intx_.line().connect();
+}
+
 bool PciTransport::interrupt_pending() const noexcept {
   return !msix_.enabled() && isr_.load(std::memory_order_acquire) != 0;
 }

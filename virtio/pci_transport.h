@@ -79,7 +79,7 @@ class PciTransport final : public PciFunction,
   void bar_mapped(unsigned bar, std::optional<GuestAddr> base) noexcept override;
   void command_changed(PciCommand command) noexcept override;
   bool interrupt_pending() const noexcept override;
-  void interrupt_uncovered() noexcept override { runner_.request_interrupt_check(); }
+  void config_written(bool uncovered) noexcept override;
 
  private:
   enum class Reg : uint8_t;
@@ -137,6 +137,7 @@ class PciTransport final : public PciFunction,
   bool features_acceptable() const noexcept;
   /// The configuration that depends on the features accepted.
   void settle_config() noexcept;
+  void connect_intx() noexcept;
   void activate(Runner::Activation activation) noexcept;
   void reset() noexcept;
   void clear_registers() noexcept;

@@ -196,6 +196,11 @@ void PciDriver::enable_msix() const {
   config_write(control_at, 2, control | kMsixEnable);
 }
 
+void PciDriver::disable_msix() const {
+  const auto control_at = static_cast<uint16_t>(msix_ + kMsixControl);
+  config_write(control_at, 2, config_read(control_at, 2) & ~uint32_t{kMsixEnable});
+}
+
 void PciDriver::mask_vector(uint16_t vector, bool masked) const {
   bar_write(msix_table() + 16UL * vector + 12, 4, masked ? 1 : 0);
 }

@@ -102,6 +102,7 @@ class PciDriver {
 
   /// Gives every vector a message of its own, unmasks and enables them.
   void enable_msix() const;
+  void disable_msix() const;
   void mask_vector(uint16_t vector, bool masked) const;
   void mask_function(bool masked) const;
   /// The messages of `vector` that arrived since the last call.

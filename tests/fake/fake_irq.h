@@ -43,15 +43,17 @@ class FakeMsiVector final : public MsiVector {
 class FakeLevelLine final : public LevelLine {
  public:
   explicit FakeLevelLine(Gsi number) : gsi(number) {}
-  int assert_fd() noexcept override { return asserted.fd(); }
+  void connect() noexcept override { connected = true; }
+  int assert_fd() const noexcept override { return asserted.fd(); }
   int resample_fd() const noexcept override { return resample.fd(); }
 
   /// Whether the line was raised since the last call.
-  bool take_raised() { return asserted.drain(); }
+  bool take_raised() { return connected && asserted.drain(); }
   /// The guest's end of interrupt: KVM lowers the line and says so.
   void end_of_interrupt() { resample.signal(); }
 
   Gsi gsi;
+  bool connected = false;
   EventFd asserted;
   EventFd resample;
 };

@@ -29,8 +29,8 @@ void write_generation(BlkDriver& disk, uint64_t generation) {
                                 {address_of(&records[i]), kRecordBytes, false},
                                 {address_of(&statuses[i]), 1, true}};
     disk.submit(0, segments);
+    disk.kick(0);  // one by one: of a batch the host may well make a single write
   }
-  disk.kick(0);
   for (size_t i = 0; i < kRecords; ++i) {
     disk.wait(0);
   }

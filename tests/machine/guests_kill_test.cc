@@ -38,9 +38,9 @@ uint64_t last_announced(const std::string& output, uint64_t otherwise) {
 
 TEST_CASE("a thousand times killed while it writes: what was flushed is on the disk", "[long]") {
   const TemporaryDirectory files;
-  const std::string disk = files.make_disk("disk", 1 << 20);
+  const std::string disk = files.make_disk("disk", kRecords * kRecordBytes);
   std::mt19937_64 random(1);
-  uint64_t total = 0;
+  unsigned amidst = 0;
   for (uint64_t round = 1; round <= 1000; ++round) {
     const uint64_t first = round * 1'000'000;
     Process process(guest("writer", "first=" + std::to_string(first), {"--disk", "path=" + disk}));
@@ -55,9 +55,11 @@ TEST_CASE("a thousand times killed while it writes: what was flushed is on the d
     REQUIRE(oldest >= announced);
     // No write of a generation was begun before the FLUSH behind the one before it had ended.
     REQUIRE(newest - oldest <= 1);
-    total += announced - first + 1;
+    if (newest != oldest) ++amidst;
   }
-  CHECK(total >= 1000);
+  // Kills between two FLUSHes only would show nothing.
+  INFO(amidst << " of 1000 kills left some records of a generation written and some not");
+  CHECK(amidst >= 10);
 }
 
 }  // namespace

@@ -194,6 +194,7 @@ TEST_CASE("a level line is lowered by the end of interrupt and raised by the nex
   };
   CHECK_FALSE(resampled());
   signal(line->assert_fd());
+  line->connect();  // finds it raised
   CHECK(guest.next_message() == 0x51);
   // The handler ends the interrupt behind its message; the next interrupt comes after that.
   const auto other = guest.irqs.make_msi();

@@ -259,7 +259,10 @@ std::string TemporaryDirectory::write(const std::string& name, std::string_view 
 
 std::string TemporaryDirectory::read(const std::string& name) const {
   std::ifstream file(path(name), std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
+  std::string text(std::filesystem::file_size(path(name)), '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(file.gcount()));
+  return text;
 }
 
 std::vector<std::string> TemporaryDirectory::names() const {

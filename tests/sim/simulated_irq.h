@@ -62,9 +62,10 @@ class SimulatedLevel final : public LevelLine {
  public:
   SimulatedLevel(SimulatedLoop& loop, int fd)
       : loop_(loop), asserted_(loop, fd), resample_(loop, fd + 1) {}
-  int assert_fd() noexcept override { return asserted_.fd(); }
+  void connect() noexcept override { connected_ = true; }
+  int assert_fd() const noexcept override { return asserted_.fd(); }
   int resample_fd() const noexcept override { return resample_.fd(); }
-  bool raised() const { return asserted_.pending(); }
+  bool raised() const { return connected_ && asserted_.pending(); }
   /// Signals since the last call.
   uint64_t take_signals() {
     return asserted_.signals() - std::exchange(signals_seen_, asserted_.signals());
@@ -75,6 +76,7 @@ class SimulatedLevel final : public LevelLine {
   SimulatedLoop& loop_;
   SimulatedEvent asserted_;
   SimulatedEvent resample_;
+  bool connected_ = false;
   uint64_t signals_seen_ = 0;
 };
 

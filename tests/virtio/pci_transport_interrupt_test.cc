@@ -192,6 +192,24 @@ TEST_CASE("a disabled line stays low, and is raised when it is enabled") {
   CHECK(machine.driver.read_isr() == 1);
 }
 
+TEST_CASE("the line is connected once it can be used, and not for a driver with MSI-X") {
+  FakeMachine machine;
+  machine.start_now();
+  FakeLevelLine& line = *machine.interrupts.levels[0];
+  machine.offer(0);
+  machine.run();
+  CHECK_FALSE(line.connected);
+  const uint32_t command = machine.driver.config_read(kConfigCommand, 2);
+  machine.driver.config_write(kConfigCommand, 2, command | PciCommand::kIntxDisable);
+  machine.driver.disable_msix();
+  CHECK_FALSE(line.connected);
+  machine.driver.config_write(kConfigCommand, 2, command);
+  CHECK(line.connected);
+  machine.host->change_config(0, kByte);
+  machine.run();
+  CHECK(line.take_raised());
+}
+
 TEST_CASE("enabling the line with nothing pending raises nothing") {
   FakeMachine machine;
   start_without_msix(machine);

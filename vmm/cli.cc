@@ -1,6 +1,7 @@
 // The command line: parsing, help and the descriptions made from the options tables.
 #include "vmm/cli.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -45,7 +46,7 @@ constexpr OtherOption kCpuidOption{
     "register and number: 0x7,0,ebx,16=off"};
 
 std::string flag_name(std::string_view name) {
-  return fmt::format("--{}", name);
+  return "--" + std::string(name);
 }
 
 std::string help_text(const OptionSpec& spec, const OptionValue& default_value) {
@@ -72,23 +73,47 @@ void add_flag(CLI::App& app, const std::string& name, const std::string& doc) {
   app.add_flag(name, doc);
 }
 
-void add_run_options(CLI::App& run) {
-  add_text(run, kConfigOption.name, kConfigOption.doc, kConfigOption.value);
+/// Which options CLI11 is told of. To describe them all to it takes a tenth of a start, so to run a
+/// machine it hears of those that the command line names, and of the rest only if that fails.
+class OptionFilter {
+ public:
+  /// All of them.
+  OptionFilter() = default;
+  explicit OptionFilter(std::span<const char* const> args) : args_(args), all_(false) {}
+  bool all() const { return all_; }
+  bool has(std::string_view flag) const {
+    return all_ || std::ranges::any_of(args_, [flag](std::string_view arg) {
+             return arg.substr(0, arg.find('=')) == flag;
+           });
+  }
+
+ private:
+  std::span<const char* const> args_;
+  bool all_ = true;
+};
+
+void add_run_options(CLI::App& run, const OptionFilter& wanted) {
+  constexpr auto kRepeatable = "Repeatable options";
+  const auto add_other = [&](const OtherOption& option) {
+    return wanted.has(option.name) ? add_text(run, option.name, option.doc, option.value) : nullptr;
+  };
+  add_other(kConfigOption);
   add_flag(run, kDryRunOption.name, kDryRunOption.doc);
   const MachineConfig defaults;
   for (const auto& row : kMachineOptions) {
+    const auto name = flag_name(row.spec.name);
+    if (!wanted.has(name)) continue;
     const auto text = help_text(row.spec, row.get(defaults));
     if (row.spec.kind == OptionKind::Flag) {
-      add_flag(run, flag_name(row.spec.name), text);
+      add_flag(run, name, text);
     } else {
-      add_text(run, flag_name(row.spec.name), text, option_placeholder(row.spec));
+      add_text(run, name, text, option_placeholder(row.spec));
     }
   }
-  add_text(run, kCpuidOption.name, kCpuidOption.doc, kCpuidOption.value)
-      ->group("Repeatable options");
+  if (auto* const option = add_other(kCpuidOption)) option->group(kRepeatable);
   for_each_device_type([&](const auto& type) {
-    add_text(run, flag_name(type.name), std::string(type.title), "LIST")
-        ->group("Repeatable options");
+    const auto name = flag_name(type.name);
+    if (wanted.has(name)) add_text(run, name, std::string(type.title), "LIST")->group(kRepeatable);
   });
 }
 
@@ -207,6 +232,62 @@ std::string footer() {
   return text;
 }
 
+/// What CLI11 is told of the program's commands and options.
+struct Grammar {
+  /// Of all commands, or with a filter of `run` only.
+  explicit Grammar(const OptionFilter& wanted)
+      : app("ringlet runs virtual machines on Linux's KVM.", "ringlet"),
+        run(*app.add_subcommand("run", "run a virtual machine")) {
+    app.allow_extras();
+    app.require_subcommand(0, 1);
+    run.allow_extras();
+    add_run_options(run, wanted);
+    if (wanted.all()) add_the_rest();
+  }
+
+  void parse(std::span<const char* const> args) {
+    app.parse(std::vector<std::string>(args.rbegin(), args.rend()));
+  }
+
+  /// Whether `args` run a machine, and each of them is an option or an option's value.
+  bool takes_all_of(std::span<const char* const> args) {
+    try {
+      parse(args);
+    } catch (const CLI::ParseError&) {
+      return false;
+    }
+    return run.parsed() && app.remaining(true).empty();
+  }
+
+  CLI::App app;
+  CLI::App& run;
+  CLI::App* devices = nullptr;
+  CLI::App* check = nullptr;
+  std::string device_type;
+
+ private:
+  void add_the_rest() {
+    app.set_version_flag("--version", std::string("ringlet " RINGLET_VERSION));
+    app.footer("`ringlet COMMAND --help` tells more.");
+    run.footer(footer);  // made only when help is asked for
+    devices = app.add_subcommand("devices", "list the types of device and their options");
+    devices->add_option("type", device_type, "only this type")->type_name("TYPE");
+    add_flag(*devices, "--markdown", "print the reference of all options, in Markdown");
+    devices->allow_extras();
+    check = app.add_subcommand("check", "tell whether and how well this host can run VMs");
+    add_flag(*check, "--json", "print JSON");
+    check->allow_extras();
+  }
+};
+
+CommandLine run_line(const CLI::App& run) {
+  refuse_options_as_values(run);
+  CommandLine line;
+  line.command = is_given(run, kDryRunOption.name) ? Command::DryRun : Command::Run;
+  line.machine = machine_from_options(GivenOptions(run));
+  return line;
+}
+
 template <typename Config>
 std::string describe(const DeviceType<Config>& type) {
   return fmt::format("{}  {}\n  e.g. {}\n\n{}", type.name, type.title, type.example,
@@ -248,51 +329,35 @@ std::string reference_as_markdown() {
 }
 
 CommandLine parse_command_line(std::span<const char* const> args) {
-  CLI::App app{"ringlet runs virtual machines on Linux's KVM.", "ringlet"};
-  app.set_version_flag("--version", std::string("ringlet " RINGLET_VERSION));
-  app.footer("`ringlet COMMAND --help` tells more.");
-  app.allow_extras();
-  app.require_subcommand(0, 1);
-  auto& run = *app.add_subcommand("run", "run a virtual machine");
-  run.allow_extras();
-  run.footer(footer);  // made only when help is asked for
-  add_run_options(run);
-  auto& devices = *app.add_subcommand("devices", "list the types of device and their options");
-  std::string device_type;
-  devices.add_option("type", device_type, "only this type")->type_name("TYPE");
-  add_flag(devices, "--markdown", "print the reference of all options, in Markdown");
-  devices.allow_extras();
-  auto& check = *app.add_subcommand("check", "tell whether and how well this host can run VMs");
+  {
+    Grammar run_only{OptionFilter(args)};
+    if (run_only.takes_all_of(args)) return run_line(run_only.run);
+  }
+  Grammar grammar{OptionFilter()};
   CommandLine result;
-  add_flag(check, "--json", "print JSON");
-  check.allow_extras();
-
-  std::vector<std::string> reversed(args.rbegin(), args.rend());
   try {
-    app.parse(std::move(reversed));
+    grammar.parse(args);
   } catch (const CLI::CallForHelp&) {
-    result.text = app.help();
+    result.text = grammar.app.help();
     return result;
   } catch (const CLI::CallForVersion& version) {
     result.text = std::string(version.what()) + "\n";
     return result;
   } catch (const CLI::ArgumentMismatch& error) {
-    refuse_missing_value(run, error.what());
+    refuse_missing_value(grammar.run, error.what());
   } catch (const CLI::ParseError& error) {
     throw ConfigError(error.what());
   }
-  refuse_options_as_values(run);
-  refuse_extras(app);
-  for (const auto* command : app.get_subcommands()) refuse_extras(*command);
-  if (run.parsed()) {
-    result.command = is_given(run, kDryRunOption.name) ? Command::DryRun : Command::Run;
-    result.machine = machine_from_options(GivenOptions(run));
-  } else if (devices.parsed()) {
-    result.text =
-        is_given(devices, "--markdown") ? reference_as_markdown() : describe_devices(device_type);
-  } else if (check.parsed()) {
+  refuse_options_as_values(grammar.run);
+  refuse_extras(grammar.app);
+  for (const auto* command : grammar.app.get_subcommands()) refuse_extras(*command);
+  if (grammar.run.parsed()) return run_line(grammar.run);
+  if (grammar.devices != nullptr && grammar.devices->parsed()) {
+    result.text = is_given(*grammar.devices, "--markdown") ? reference_as_markdown()
+                                                           : describe_devices(grammar.device_type);
+  } else if (grammar.check != nullptr && grammar.check->parsed()) {
     result.command = Command::Check;
-    result.json = is_given(check, "--json");
+    result.json = is_given(*grammar.check, "--json");
   } else {
     throw ConfigError("expected a command: run, devices or check (see ringlet --help)");
   }

@@ -37,6 +37,31 @@ AddrRange place_window64(const MachineConfig& config, const Kvm& kvm) {
       config.memory / kMiB, kvm.address_bits()));
 }
 
+uint32_t queue_count(const BlkConfig& config) {
+  return config.queues;
+}
+
+/// Rings and a file table for what the devices can have under way at once: each page of them costs
+/// as much at a start as a page of guest memory.
+UringOptions loop_options(const MachineConfig& config) {
+  constexpr uint32_t kFilesOfMachine = 32;  // serial port, wake-up
+  constexpr uint32_t kFilesOfDevice = 8;    // what it works on, configuration changes, INTx
+  constexpr uint32_t kFilesOfQueue = 2;     // doorbell and interrupt
+  constexpr uint32_t kCompletionsOfQueue = 256;
+  uint32_t queues = 0;
+  uint32_t files = kFilesOfMachine;
+  for (const auto& any : config.devices) {
+    visit_device(any, [&](const auto&, const auto& device) { queues += queue_count(device); });
+    files += kFilesOfDevice;
+  }
+  UringOptions options;
+  options.cq_entries = std::clamp(std::bit_ceil(queues * kCompletionsOfQueue),
+                                  2 * options.sq_entries, options.cq_entries);
+  options.files = files + queues * kFilesOfQueue;
+  options.poll_ns = config.io_poll_us * 1000;
+  return options;
+}
+
 /// Opens what the host has to give for a device and makes the device. One overload for each type.
 void make_device(const BlkConfig& config, PciDevice& slot) {
   DiskFile disk = open_disk(config);
@@ -78,7 +103,7 @@ Machine::Machine(const MachineConfig& config)
           {.identity_map = GuestAddr(kKvmIdentityMap.base), .tss = GuestAddr(kKvmTss.base)}),
       interrupts_(vm_),
       doorbells_(vm_),
-      loop_({.poll_ns = config.io_poll_us * 1000}),
+      loop_(loop_options(config)),
       bridge_(buses_, {.ecam = kEcam, .window32 = kPciWindow32, .window64 = window64_}) {
   watch_guest_memory(&memory_);
   add_devices(config);

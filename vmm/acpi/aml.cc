@@ -182,8 +182,19 @@ Code buffer(std::span<const std::byte> bytes) {
   return package_of(byte(kBufferOp), list(integer(bytes.size()), Code(bytes.begin(), bytes.end())));
 }
 
+void append_package(Code& code, size_t count, const Code& elements) {
+  put(code, kPackageOp);
+  put_pkg_length(code, 1 + elements.size());
+  put(code, count);
+  append(code, elements);
+}
+
 Code package(size_t count, const Code& elements) {
-  return package_of(byte(kPackageOp), list(byte(count), elements));
+  constexpr size_t kMaxHead = 6;
+  Code code;
+  code.reserve(kMaxHead + elements.size());
+  append_package(code, count, elements);
+  return code;
 }
 
 Code eisa_id(std::string_view id) {

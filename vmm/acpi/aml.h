@@ -44,6 +44,8 @@ Code string(std::string_view text);
 Code buffer(std::span<const std::byte> bytes);
 /// Package (count) { elements }; at most 255 of them.
 Code package(size_t count, const Code& elements);
+/// Puts one behind `code`.
+void append_package(Code& code, size_t count, const Code& elements);
 template <std::same_as<Code>... Element>
 Code package(const Element&... elements) {
   return package(sizeof...(elements), list(elements...));

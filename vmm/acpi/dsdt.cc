@@ -13,16 +13,18 @@ using namespace aml;  // NOLINT(google-build-using-namespace): so that the code 
 // 0 is the host bridge itself and has none.
 Code interrupt_routing() {
   Code routes;
+  routes.reserve(2048);
+  Code route;
   size_t count = 0;
   for (unsigned slot = 1; slot < kPciSlots; ++slot) {
     for (unsigned pin = 0; pin < kPciIntxLines; ++pin, ++count) {
       constexpr unsigned kNoLinkDevice = 0;
       const uint32_t any_function = slot << 16 | 0xffff;
-      Code route;
+      route.clear();
       for (const uint32_t each : {any_function, pin, kNoLinkDevice, intx_gsi(slot, pin).value()}) {
         append_integer(route, each);
       }
-      append(routes, package(4, route));
+      append_package(routes, 4, route);
     }
   }
   return package(count, routes);

@@ -1,9 +1,7 @@
 // What most files include, read by the compiler once instead of for each of them (CMake includes
-// it before everything else). clang-tidy sees files without it, so each still includes what it
-// uses.
+// it before everything else). tools/lint shows clang-tidy the files without it, so each still
+// includes what it uses.
 #pragma once
-
-#ifndef __clang_analyzer__
 
 #include <algorithm>
 #include <array>
@@ -25,5 +23,3 @@
 #include <vector>
 
 #include <fmt/format.h>
-
-#endif

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <cassert>
+#include <cerrno>
 
 #include <fmt/core.h>
 
@@ -20,6 +21,17 @@ std::byte* map_or_throw(std::byte* at, size_t size, int protection, int flags, i
   void* const mapped = ::mmap(at, size, protection, flags, fd, static_cast<off_t>(offset));
   if (mapped == MAP_FAILED) throw_errno(what);
   return static_cast<std::byte*>(mapped);
+}
+
+void prefault(std::span<std::byte> ram, MemoryBacking::Kind kind) {
+  // Writing to a private mapping of a file would copy all of it.
+  const bool copies = kind == MemoryBacking::Kind::PrivateFile;
+  const int advice = copies ? MADV_POPULATE_READ : MADV_POPULATE_WRITE;
+  while (::madvise(ram.data(), ram.size(), advice) < 0) {
+    if (errno == EINTR) continue;
+    if (errno == EINVAL) throw HostError("--prefault: expected Linux 5.14 or later");
+    throw_errno("taking guest memory from the host (--prefault)");
+  }
 }
 
 }  // namespace
@@ -101,6 +113,7 @@ void GuestMemory::map(AddrRange range, const MemoryBacking& backing, uint64_t fi
   map_or_throw(ram, range.size, PROT_READ | PROT_WRITE, flags, fd, offset, "mmap of guest memory");
   // Advice only: a kernel that refuses it works all the same.
   ::madvise(ram, range.size, MADV_DONTDUMP);
+  if (backing.prefault) prefault({ram, range.size}, backing.kind);
   regions_.push_back(
       {.base = GuestAddr(range.base), .bytes = std::span(ram, range.size), .file_offset = offset});
 }

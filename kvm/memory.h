@@ -30,6 +30,9 @@ struct MemoryBacking {
   Kind kind = Kind::Anonymous;
   /// hugetlbfs pages of 2 MiB (Anonymous and Memfd), reserved at start.
   bool huge_pages = false;
+  /// Takes every page from the host at once, so that the guest never waits for one, and a host
+  /// that has too little memory says so at the start. Of a PrivateFile the file's pages are mapped.
+  bool prefault = false;
   /// PrivateFile: the file. The mapping keeps it alive; the descriptor may be closed.
   int file = -1;
   /// PrivateFile: where in the file the first range starts, in bytes; page-aligned.

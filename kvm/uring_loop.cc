@@ -320,7 +320,7 @@ void UringLoop::cancel_everything() {
   for (const Completion* const done : under_way_) put_cancel(user_data_of(*done), 0);
 }
 
-IoThread::IoThread(UringLoop& loop, const std::string& name) : loop_(loop) {
+IoThread::IoThread(UringLoop& loop, const std::string& name, const CpuList& cpus) : loop_(loop) {
   // Signals are for the main thread, except those that tell of a fault of the thread itself. A
   // thread starts with its maker's mask.
   sigset_t for_main;
@@ -331,8 +331,9 @@ IoThread::IoThread(UringLoop& loop, const std::string& name) : loop_(loop) {
   }
   pthread_sigmask(SIG_SETMASK, &for_main, &before);
   try {
-    thread_ = std::thread([&loop, name] {
+    thread_ = std::thread([&loop, name, cpus] {
       pthread_setname_np(pthread_self(), name.c_str());
+      pin_this_thread(cpus);
       loop.run();
     });
   } catch (...) {

@@ -23,6 +23,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "kvm/affinity.h"
 #include "kvm/fd.h"
 #include "kvm/io_loop.h"
 #include "kvm/log.h"
@@ -163,8 +164,9 @@ class UringLoop final : public IoLoop {
 /// The thread that runs a loop. Ending it stops the loop and waits until that has drained.
 class IoThread {
  public:
-  /// `name`: at most 15 characters, as the kernel shows them. Throws std::system_error.
-  IoThread(UringLoop& loop, const std::string& name);
+  /// `name`: at most 15 characters, as the kernel shows them. `cpus`: where it may run; empty for
+  /// wherever its maker may. Throws std::system_error.
+  IoThread(UringLoop& loop, const std::string& name, const CpuList& cpus = {});
   ~IoThread();
   IoThread(const IoThread&) = delete;
   IoThread& operator=(const IoThread&) = delete;

@@ -15,6 +15,7 @@
 #include "vmm/boot/command_line.h"
 #include "vmm/boot/loader.h"
 #include "vmm/boot_config.h"
+#include "vmm/cpu_list.h"
 #include "vmm/disk_file.h"
 #include "vmm/layout.h"
 
@@ -23,6 +24,8 @@ namespace {
 
 constexpr uint64_t kPageSize = 4 * kKiB;
 constexpr uint64_t kHugePageSize = 2 * kMiB;
+constexpr std::string_view kPinVcpus = "--pin-vcpus";
+constexpr std::string_view kPinIo = "--pin-io";
 
 /// Ports of the machine and of KVM's devices (PIC, PIT, speaker, edge/level control), which the
 /// debug devices must leave alone.
@@ -162,10 +165,14 @@ void validate(const MachineConfig& config) {
   if (config.cmdline) check_command_line(*config.cmdline);
   check_memory(config);
   check_debug_ports(config);
+  parse_cpu_list(config.pin_vcpus, kPinVcpus);
+  parse_cpu_list(config.pin_io, kPinIo);
   check_devices(config.devices);
 }
 
-void validate_files(const MachineConfig& config) {
+void validate_on_host(const MachineConfig& config) {
+  check_allowed(parse_cpu_list(config.pin_vcpus, kPinVcpus), kPinVcpus);
+  check_allowed(parse_cpu_list(config.pin_io, kPinIo), kPinIo);
   check_boot(boot_config(config), ram_low_size(config.memory));
   for (const DeviceConfig& device : config.devices) {
     std::visit([](const BlkConfig& disk) { check_disk(disk); }, device);

@@ -28,9 +28,12 @@ struct MachineConfig {
   uint64_t memory = 256ull << 20;  ///< bytes
   MemoryBacking::Kind memory_backing = MemoryBacking::Kind::Anonymous;
   bool huge_pages = false;
+  bool prefault = false;
   std::string serial = "stdio";  ///< or "none", or the name of a file for the output
   uint64_t grace_ms = 10'000;
   uint64_t io_poll_us = 50;
+  std::string pin_vcpus;  ///< a CpuList, as is the next; empty: wherever the host puts them
+  std::string pin_io;
   bool boot_timer = false;
   std::optional<uint16_t> debug_exit;     ///< 4 ports from here on
   std::optional<uint16_t> debug_console;  ///< 1 port
@@ -70,6 +73,8 @@ inline constexpr Option<MachineConfig> kMachineOptions[] = {
          .choices = kMemoryBackings}),
     option<&MachineConfig::huge_pages>(
         {.name = "huge-pages", .doc = "back memory with 2 MiB pages from the host's pool"}),
+    option<&MachineConfig::prefault>(
+        {.name = "prefault", .doc = "take all of the guest's memory from the host at the start"}),
     option<&MachineConfig::serial>({.name = "serial",
                                     .doc = "serial console: stdio, none, or a file for its output",
                                     .form = OptionForm::File,
@@ -84,6 +89,12 @@ inline constexpr Option<MachineConfig> kMachineOptions[] = {
          .doc = "longest time the I/O loop looks around before it sleeps; 0: sleep at once",
          .form = OptionForm::Instant,
          .max = 10'000}),
+    option<&MachineConfig::pin_vcpus>(
+        {.name = "pin-vcpus",
+         .doc = "keep each virtual CPU on one of these CPUs of the host, in turn: 2-5,8",
+         .min = 1}),
+    option<&MachineConfig::pin_io>(
+        {.name = "pin-io", .doc = "keep the I/O loop on these CPUs of the host: 0,1", .min = 1}),
     option<&MachineConfig::boot_timer>(
         {.name = "boot-timer", .doc = "log when the guest writes 123 to address 0xc0000000"}),
     option<&MachineConfig::debug_exit>(
@@ -125,9 +136,9 @@ auto visit_device(const DeviceConfig& device, F f) {
 /// `--disk id`), wherever it came from. Does not look at the host.
 void validate(const MachineConfig& config);
 
-/// Throws ConfigError for the first named file that is missing, of the wrong kind or size, not
-/// accessible, no kernel for this machine, or used for two things of which one writes it. Creates
-/// and changes nothing.
-void validate_files(const MachineConfig& config);
+/// Throws ConfigError for the first thing that this host has not: a CPU to pin to, or a named file
+/// that is missing, of the wrong kind or size, not accessible, no kernel for this machine, or used
+/// for two things of which one writes it. Creates and changes nothing.
+void validate_on_host(const MachineConfig& config);
 
 }  // namespace ringlet

@@ -15,6 +15,7 @@
 #include "vmm/boot/command_line.h"
 #include "vmm/boot/loader.h"
 #include "vmm/boot_config.h"
+#include "vmm/cpu_list.h"
 #include "vmm/crash.h"
 #include "vmm/disk_file.h"
 #include "vmm/layout.h"
@@ -96,14 +97,16 @@ void naming_threads(Make make) {
 }  // namespace
 
 Machine::Machine(const MachineConfig& config)
-    : memory_(ram_ranges(config.memory),
-              {.kind = config.memory_backing, .huge_pages = config.huge_pages}),
+    : memory_(ram_ranges(config.memory), {.kind = config.memory_backing,
+                                          .huge_pages = config.huge_pages,
+                                          .prefault = config.prefault}),
       window64_(place_window64(config, kvm_)),
       vm_(kvm_, memory_,
           {.identity_map = GuestAddr(kKvmIdentityMap.base), .tss = GuestAddr(kKvmTss.base)}),
       interrupts_(vm_),
       doorbells_(vm_),
       loop_(loop_options(config)),
+      io_cpus_(parse_cpu_list(config.pin_io, "--pin-io")),
       bridge_(buses_, {.ecam = kEcam, .window32 = kPciWindow32, .window64 = window64_}) {
   watch_guest_memory(&memory_);
   add_devices(config);
@@ -113,7 +116,8 @@ Machine::Machine(const MachineConfig& config)
   legacy_ = std::make_unique<LegacyDevices>(config, buses_, interrupts_, loop_, *this);
   naming_threads([&] {
     threads_ = std::make_unique<VcpuThreads>(
-        vcpus_, buses_, [this](Vcpu& vcpu, const VcpuExit& exit) { vcpu_left(vcpu, exit); });
+        vcpus_, buses_, [this](Vcpu& vcpu, const VcpuExit& exit) { vcpu_left(vcpu, exit); },
+        parse_cpu_list(config.pin_vcpus, "--pin-vcpus"));
   });
 }
 
@@ -183,7 +187,7 @@ void Machine::start() {
   // woken, and its thread comes to life beside the guest's first instructions.
   legacy_->start();
   threads_->resume();
-  naming_threads([&] { io_thread_ = std::make_unique<IoThread>(loop_, "io-loop"); });
+  naming_threads([&] { io_thread_ = std::make_unique<IoThread>(loop_, "io-loop", io_cpus_); });
 }
 
 void Machine::vcpu_left(Vcpu& vcpu, const VcpuExit& exit) {

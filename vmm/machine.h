@@ -63,6 +63,7 @@ class Machine final : public MachineControl, public MachineEvents {
   KvmDoorbells doorbells_;
   Buses buses_;
   UringLoop loop_;
+  const CpuList io_cpus_;
   HostBridge bridge_;
   std::unique_ptr<LegacyDevices> legacy_;
   std::vector<std::unique_ptr<PciDevice>> devices_;

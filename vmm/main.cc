@@ -86,7 +86,7 @@ Ending run_machine(const MachineConfig& config) {
 }
 
 int run(const MachineConfig& config) {
-  validate_files(config);
+  validate_on_host(config);
   log_setup(config.log_level, config.log_file);
   check(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS");
   // Output that nobody reads and files at their limit are errors to handle, not reasons to die.
@@ -106,7 +106,9 @@ int run_command(std::span<const char* const> args) {
   const CommandLine line = parse_command_line(args);
   switch (line.command) {
     case Command::Print: return print(line.text);
-    case Command::DryRun: validate_files(line.machine); return print(machine_to_json(line.machine));
+    case Command::DryRun:
+      validate_on_host(line.machine);
+      return print(machine_to_json(line.machine));
     case Command::Check: {
       const CheckReport report = check_host();
       print(line.json ? report_as_json(report) : report_as_table(report));

@@ -9,14 +9,17 @@
 namespace ringlet {
 
 VcpuThreads::VcpuThreads(std::span<const std::unique_ptr<Vcpu>> vcpus, Buses& buses,
-                         ExitHandler on_exit)
+                         ExitHandler on_exit, const CpuList& cpus)
     : vcpus_(vcpus), buses_(buses), on_exit_(std::move(on_exit)) {
   threads_.reserve(vcpus.size());
   try {
     for (const auto& vcpu : vcpus) {
-      threads_.emplace_back([this, &one = *vcpu] {
+      CpuList own;
+      if (!cpus.empty()) own.push_back(cpus[vcpu->id() % cpus.size()]);
+      threads_.emplace_back([this, &one = *vcpu, own] {
         const std::string name = "vcpu" + std::to_string(one.id());
         ::pthread_setname_np(::pthread_self(), name.c_str());
+        pin_this_thread(own);
         run(one);
       });
     }

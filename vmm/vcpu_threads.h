@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "kvm/affinity.h"
 #include "kvm/bus.h"
 #include "kvm/vcpu.h"
 
@@ -21,8 +22,10 @@ class VcpuThreads {
   /// vCPU waits afterwards until it is resumed or stopped.
   using ExitHandler = std::function<void(Vcpu&, const VcpuExit&)>;
 
-  /// All arguments must outlive this. The threads start and wait. Throws std::system_error.
-  VcpuThreads(std::span<const std::unique_ptr<Vcpu>> vcpus, Buses& buses, ExitHandler on_exit);
+  /// `vcpus` and `buses` must outlive this. The threads start and wait. With `cpus` each stays on
+  /// one CPU of the host, taken in turn. Throws std::system_error.
+  VcpuThreads(std::span<const std::unique_ptr<Vcpu>> vcpus, Buses& buses, ExitHandler on_exit,
+              const CpuList& cpus = {});
   VcpuThreads(const VcpuThreads&) = delete;
   VcpuThreads& operator=(const VcpuThreads&) = delete;
   /// Stops.

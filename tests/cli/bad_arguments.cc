@@ -19,6 +19,7 @@ constexpr const char* kSize =
 constexpr const char* kTime =
     "--grace: expected a time from 0 to 86400s such as 10s or 500ms (a plain number is in "
     "seconds), got ";
+constexpr const char* kCpus = "expected CPUs of the host, each from 0 to 1023, such as 2-5,8, got ";
 constexpr const char* kExitPort = "--debug-exit: expected an I/O port from 0x1 to 0xfffc, got ";
 constexpr const char* kDiskOptions =
     "; expected path, id, readonly, direct, queues, queue-size, serial, discard, writeback";
@@ -97,6 +98,9 @@ std::vector<BadInput> bad_values() {
       {with({"--memory-backing", "hugetlb"}),
        "--memory-backing: expected anonymous or shared, got \"hugetlb\""},
       {with({"--huge-pages=2M"}), "--huge-pages: expected on or off, got \"2M\""},
+      {with({"--pin-vcpus", "0-x"}), std::string("--pin-vcpus: ") + kCpus + "\"0-x\""},
+      {with({"--pin-vcpus", ""}), "--pin-vcpus: expected text, got \"\""},
+      {with({"--pin-io", "5-2"}), std::string("--pin-io: ") + kCpus + "\"5-2\""},
       {with({"--grace", "soon"}), std::string(kTime) + "\"soon\""},
       {with({"--grace", "-1"}), std::string(kTime) + "\"-1\""},
       {with({"--grace", "2d"}), std::string(kTime) + "\"2d\""},

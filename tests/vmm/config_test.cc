@@ -66,9 +66,12 @@ constexpr std::string_view kFullMachine = R"({
   "memory": "1G",
   "memory-backing": "shared",
   "huge-pages": true,
+  "prefault": true,
   "serial": "out.txt",
   "grace": "1500ms",
   "io-poll": "20us",
+  "pin-vcpus": "0-1,3",
+  "pin-io": "2",
   "boot-timer": true,
   "debug-exit": "0xf4",
   "debug-console": "0xe9",
@@ -110,6 +113,9 @@ TEST_CASE("every field of the JSON reaches the configuration") {
   CHECK(config.serial == "out.txt");
   CHECK(config.grace_ms == 1500);
   CHECK(config.io_poll_us == 20);
+  CHECK(config.prefault);
+  CHECK(config.pin_vcpus == "0-1,3");
+  CHECK(config.pin_io == "2");
   CHECK(config.boot_timer);
   CHECK(config.debug_exit == 0xf4);
   CHECK(config.debug_console == 0xe9);
@@ -295,25 +301,25 @@ TEST_CASE("files must be there, of the right kind and size") {
   TemporaryFiles files;
   auto config = smallest();
   config.kernel = files.kernel();
-  CHECK_NOTHROW(validate_files(config));
+  CHECK_NOTHROW(validate_on_host(config));
   BlkConfig disk;
   disk.path = files.file("disk", 1024);
   config.devices = {disk};
-  CHECK_NOTHROW(validate_files(config));
+  CHECK_NOTHROW(validate_on_host(config));
   disk.path = files.file("odd", 1000);
   config.devices = {disk};
-  CHECK_THROWS_MATCHES(validate_files(config), ConfigError,
+  CHECK_THROWS_MATCHES(validate_on_host(config), ConfigError,
                        Message("disk '" + disk.path +
                                "': its size, 1000 bytes, is not a multiple of 512; expected a raw "
                                "image"));
   disk.path = files.directory();
   config.devices = {disk};
   CHECK_THROWS_MATCHES(
-      validate_files(config), ConfigError,
+      validate_on_host(config), ConfigError,
       Message("disk '" + disk.path + "': is a directory; expected an image or a block device"));
   config.kernel = files.directory() + "/none";
   CHECK_THROWS_MATCHES(
-      validate_files(config), ConfigError,
+      validate_on_host(config), ConfigError,
       Message("kernel '" + config.kernel + "': cannot be opened: No such file or directory"));
 }
 
@@ -326,17 +332,17 @@ TEST_CASE("an output cannot be a file that the machine uses otherwise") {
   config.devices = {disk};
   config.serial = files.file("output", 0);
   config.log_file = "/dev/null";
-  CHECK_NOTHROW(validate_files(config));
+  CHECK_NOTHROW(validate_on_host(config));
   config.serial = files.directory() + "/.//disk";
   CHECK_THROWS_MATCHES(
-      validate_files(config), ConfigError,
+      validate_on_host(config), ConfigError,
       Message("serial '" + config.serial + "': expected a file of its own, this is also disk '" +
               disk.path + "'"));
   config.serial = "/dev/null";
-  CHECK_NOTHROW(validate_files(config));
+  CHECK_NOTHROW(validate_on_host(config));
   config.log_file = config.kernel;
   CHECK_THROWS_MATCHES(
-      validate_files(config), ConfigError,
+      validate_on_host(config), ConfigError,
       Message("log-file '" + config.kernel +
               "': expected a file of its own, this is also kernel '" + config.kernel + "'"));
 }
@@ -349,16 +355,16 @@ TEST_CASE("a file is two disks only if the guest cannot write either") {
   disk.path = files.file("disk", 1024);
   disk.readonly = true;
   config.devices = {disk, disk};
-  CHECK_NOTHROW(validate_files(config));
+  CHECK_NOTHROW(validate_on_host(config));
   disk.readonly = false;
   config.devices = {config.devices[0], disk};
   CHECK_THROWS_MATCHES(
-      validate_files(config), ConfigError,
+      validate_on_host(config), ConfigError,
       Message("disk '" + disk.path + "': expected a file of its own, this is also disk '" +
               disk.path + "'"));
   disk.path = config.kernel;
   config.devices = {disk};
-  CHECK_NOTHROW(validate_files(config));
+  CHECK_NOTHROW(validate_on_host(config));
 }
 
 }  // namespace

@@ -1,0 +1,82 @@
+// Tests of where the machine's threads run and of memory that is taken at the start, as the host
+// sees both.
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <string>
+
+#include <catch2/catch.hpp>
+#include <sched.h>
+
+#include "tests/machine/run_ringlet.h"
+
+namespace ringlet {
+namespace {
+
+/// What /proc says of a process or thread behind `key`, such as "VmRSS:".
+std::string status_field(const std::filesystem::path& of, const std::string& key) {
+  std::ifstream file(of / "status");
+  for (std::string word; file >> word;) {
+    if (word == key) return file >> word, word;
+  }
+  return {};
+}
+
+/// The CPUs that each thread of a process may run on, by the thread's name.
+std::map<std::string, std::string> allowed_cpus(pid_t pid) {
+  std::map<std::string, std::string> cpus;
+  for (const auto& thread :
+       std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task")) {
+    cpus[status_field(thread.path(), "Name:")] = status_field(thread.path(), "Cpus_allowed_list:");
+  }
+  return cpus;
+}
+
+/// The first two CPUs that are ours; the same twice where there is only one.
+std::pair<std::string, std::string> two_cpus() {
+  cpu_set_t ours;
+  CPU_ZERO(&ours);
+  REQUIRE(::sched_getaffinity(0, sizeof ours, &ours) == 0);
+  std::vector<std::string> found;
+  for (unsigned cpu = 0; cpu < CPU_SETSIZE && found.size() < 2; ++cpu) {
+    if (CPU_ISSET(cpu, &ours)) found.push_back(std::to_string(cpu));
+  }
+  REQUIRE(!found.empty());
+  return {found.front(), found.back()};
+}
+
+TEST_CASE("threads stay on the CPUs they are given, virtual CPUs in turn") {
+  const auto [one, other] = two_cpus();
+  const std::string both = one == other ? one : one + "," + other;
+  Process process(guest("first", "", {"--cpus", "3", "--pin-vcpus", both, "--pin-io", other}));
+  REQUIRE(process.wait_for_output("+"));
+  const auto cpus = allowed_cpus(process.pid());
+  CHECK(cpus.at("vcpu0") == one);
+  CHECK(cpus.at("vcpu1") == other);
+  CHECK(cpus.at("vcpu2") == one);
+  CHECK(cpus.at("io-loop") == other);
+  CHECK(cpus.at("ringlet") == status_field("/proc/self", "Cpus_allowed_list:"));
+}
+
+TEST_CASE("a CPU that is not ours is refused before anything starts") {
+  const Ended end = run(guest("first", "", {"--pin-io", "1023"}));
+  CHECK(end.status == 2);
+  CHECK_THAT(end.log, Catch::Matchers::StartsWith(
+                          "ringlet: --pin-io: CPU 1023 is not ours to use; expected some of "));
+}
+
+TEST_CASE("with prefault all memory is there before the guest runs") {
+  const std::string backing = GENERATE("anonymous", "shared");
+  for (const bool prefault : {false, true}) {
+    Process process(guest("first", "",
+                          {"--memory", "64M", "--memory-backing", backing,
+                           prefault ? "--prefault" : "--prefault=off"}));
+    REQUIRE(process.wait_for_output("+"));
+    const uint64_t rss_kib =
+        std::stoull(status_field("/proc/" + std::to_string(process.pid()), "VmRSS:"));
+    CHECK((rss_kib >= 64 * 1024) == prefault);
+  }
+}
+
+}  // namespace
+}  // namespace ringlet

@@ -46,7 +46,7 @@ struct BlkSetup {
   std::vector<std::string> ringlet_args;
   std::string ringlet_disk;  ///< appended to ringlet's --disk
   bool qemu_polls = true;
-  bool realtime = false;  ///< everybody under SCHED_FIFO
+  bool realtime = false;  ///< everybody under SCHED_RR
   double seconds = 1;
   std::string wait = "poll";
   uint32_t queues = 1;

@@ -25,7 +25,7 @@ void prepare_page_cache(const BlkSetup& setup, const BlkCase& load) {
   load.direct ? drop_page_cache(setup.file) : warm_page_cache(setup.file);
 }
 
-/// With the benchmark, however that ends: nothing is left spinning under SCHED_FIFO.
+/// With the benchmark, however that ends: nothing is left spinning under SCHED_RR.
 Command ending_with_us(Command command) {
   const std::array<const char*, 3> prefix{"setpriv", "--pdeathsig", "KILL"};
   command.insert(command.begin(), prefix.begin(), prefix.end());

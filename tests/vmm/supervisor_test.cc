@@ -33,7 +33,15 @@ class FakeMachine : public MachineControl {
   EventFd ended_;
 };
 
+/// As a program finds signals unless its maker ignores some, as nohup does SIGHUP.
+struct DefaultActions {
+  DefaultActions() {
+    for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::signal(signal, SIG_DFL);
+  }
+};
+
 struct Supervision {
+  DefaultActions actions;
   Signals signals;
   Terminal terminal{-1};
   FakeMachine machine;

@@ -80,6 +80,8 @@ known_messages=(
   '.*(Spectre|Speculat|RETBleed|MDS|TAA|L1TF|MMIO Stale Data|SRBDS|Register File).*'
   # Of a busy host.
   'hrtimer: interrupt took [0-9]+ ns'
+  'sched: DL replenish lagged too much'
+  'clocksource: timekeeping watchdog on CPU[0-9]+: .*(retried|excessive read-back delay).*'
 )
 
 # kernel_is_content NAME: Linux warns of nothing, and above all not of resources.

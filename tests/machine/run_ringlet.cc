@@ -108,6 +108,8 @@ void Process::start_child(const Arguments& command, std::array<int, 3> fds,
     ::ioctl(fds[0], TIOCSCTTY, 0);
   }
   for (int fd = 0; fd < 3; ++fd) ::dup2(fds[static_cast<size_t>(fd)], fd);
+  // Whoever started the tests may ignore some, as nohup and the background jobs of a script do.
+  for (const int signal : {SIGHUP, SIGINT, SIGQUIT, SIGTERM}) ::signal(signal, SIG_DFL);
   if (prepare) prepare();
   ::execvp(argv[0], argv.data());
   ::_exit(127);

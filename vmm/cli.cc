@@ -352,10 +352,10 @@ CommandLine parse_command_line(std::span<const char* const> args) {
   refuse_extras(grammar.app);
   for (const auto* command : grammar.app.get_subcommands()) refuse_extras(*command);
   if (grammar.run.parsed()) return run_line(grammar.run);
-  if (grammar.devices != nullptr && grammar.devices->parsed()) {
+  if (grammar.devices->parsed()) {
     result.text = is_given(*grammar.devices, "--markdown") ? reference_as_markdown()
                                                            : describe_devices(grammar.device_type);
-  } else if (grammar.check != nullptr && grammar.check->parsed()) {
+  } else if (grammar.check->parsed()) {
     result.command = Command::Check;
     result.json = is_given(*grammar.check, "--json");
   } else {

@@ -42,8 +42,8 @@ uint32_t queue_count(const BlkConfig& config) {
   return config.queues;
 }
 
-/// Rings and a file table for what the devices can have under way at once: each page of them costs
-/// as much at a start as a page of guest memory.
+/// Rings and a file table for what the devices can have under way at once, and no larger: a host of
+/// many small machines keeps them for each.
 UringOptions loop_options(const MachineConfig& config) {
   constexpr uint32_t kFilesOfMachine = 32;  // serial port, wake-up
   constexpr uint32_t kFilesOfDevice = 8;    // what it works on, configuration changes, INTx

@@ -8,6 +8,9 @@
 
 namespace ringlet {
 
+/// The page of x86-64, in bytes.
+inline constexpr uint64_t kPage = 4096;
+
 /// A guest-physical address.
 class GuestAddr {
  public:

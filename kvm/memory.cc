@@ -13,7 +13,6 @@
 namespace ringlet {
 namespace {
 
-constexpr size_t kPage = 4096;
 constexpr size_t kHugePage = size_t{2} << 20;
 
 std::byte* map_or_throw(std::byte* at, size_t size, int protection, int flags, int fd,

@@ -1,6 +1,5 @@
 // What most files include, read by the compiler once instead of for each of them (CMake includes
-// it before everything else). tools/lint shows clang-tidy the files without it, so each still
-// includes what it uses.
+// it before everything else). Each file still includes what it uses: the preset "lint" goes without.
 #pragma once
 
 #include <algorithm>

@@ -19,7 +19,6 @@
 namespace ringlet {
 namespace {
 
-constexpr uint64_t kNsPerSecond = 1'000'000'000;
 /// How long a drain waits for something to complete before it cancels again.
 constexpr uint64_t kDrainPatienceNs = 50'000'000;
 /// How long a driver that polls takes at most to answer what it was just shown.

@@ -9,7 +9,6 @@
 namespace ringlet {
 namespace {
 
-constexpr uint64_t kNsPerSecond = 1'000'000'000;
 /// The most that Linux transfers at once (MAX_RW_COUNT).
 constexpr size_t kMaxTransfer = 0x7fff'f000;
 /// What signal() writes. The kernel reads it at submission.

@@ -8,6 +8,8 @@
 
 namespace ringlet {
 
+inline constexpr uint64_t kNsPerSecond = 1'000'000'000;
+
 /// What a kernel may lack without the loop failing: each is asked for once, when a ring is opened.
 /// A test that wants to see an older kernel's path forbids some.
 struct UringFeatures {

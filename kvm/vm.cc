@@ -13,8 +13,6 @@
 namespace ringlet {
 namespace {
 
-constexpr uint64_t kPage = 4096;
-
 /// KVM refuses a destination smaller than what its features need, and what it needs may be more
 /// than the 4096 bytes of the first version.
 size_t get_xsave_size(int vm) {

@@ -26,18 +26,12 @@ constexpr std::array<iovec, 64> kZeroParts = [] {
   return parts;
 }();
 
-uint64_t total(std::span<const iovec> parts) {
-  uint64_t bytes = 0;
-  for (const iovec& part : parts) bytes += part.iov_len;
-  return bytes;
-}
-
 }  // namespace
 
 void Blk::start_transfer(Request& request, uint64_t sector) noexcept {
   const bool in = request.type == VIRTIO_BLK_T_IN;
   request.parts = in ? request.chain->writable() : request.chain->readable();
-  const uint64_t bytes = total(request.parts);
+  const uint64_t bytes = in ? request.chain->writable_bytes() : request.chain->readable_bytes();
   if (bytes % kSector != 0 || !in_range(sector, bytes / kSector) || (!in && settings_.readonly)) {
     finish(request, VIRTIO_BLK_S_IOERR);
     return;

@@ -24,7 +24,6 @@ constexpr uint64_t kMsixTable = 0x4000;
 constexpr uint64_t kMsixPending = 0x5000;
 constexpr uint32_t kNotifyMultiplier = 4;
 
-constexpr uint16_t kNoVector = VIRTIO_MSI_NO_VECTOR;
 constexpr uint8_t kIsrQueue = 1;  // 4.1.4.5
 constexpr uint8_t kIsrConfig = 2;
 

@@ -18,7 +18,6 @@
 namespace ringlet {
 namespace {
 
-constexpr uint16_t kNoVector = 0xffff;
 constexpr uint8_t kIsrBits = 3;  // 4.1.4.5
 
 /// How far initialisation may have come (3.1.1).

@@ -9,6 +9,9 @@
 
 namespace ringlet {
 
+/// No MSI-X vector: VIRTIO_MSI_NO_VECTOR (4.1.5.1.2).
+inline constexpr uint16_t kNoVector = 0xffff;
+
 /// A queue's registers, and where the device stands in its rings.
 struct QueueState {
   uint16_t size = 0;
@@ -16,7 +19,7 @@ struct QueueState {
   uint64_t descriptors = 0;
   uint64_t driver_area = 0;
   uint64_t device_area = 0;
-  uint16_t vector = 0xffff;
+  uint16_t vector = kNoVector;
   uint16_t next_avail = 0;  ///< this and the next: see QueuePosition
   uint16_t next_used = 0;
 };
@@ -32,7 +35,7 @@ struct PciTransportState {
   uint32_t driver_feature_select = 0;
   uint64_t driver_features = 0;
   bool driver_wants_unknown = false;
-  uint16_t config_vector = 0xffff;
+  uint16_t config_vector = kNoVector;
   uint16_t queue_select = 0;
   std::vector<QueueState> queues;
   /// The device's configuration; of it only what the driver may write is taken over.

@@ -61,14 +61,14 @@ class Host {
   std::string root_;
 };
 
-struct Capability {
+struct KvmCapability {
   int number;
   const char* name;
   const char* loss;  ///< what is lost without it; nullptr: no machine runs
 };
 constexpr const char* kNoSnapshots = "the state of machines cannot be saved in full";
 constexpr const char* kOldIntel = "needed where the processor runs real mode by emulation";
-constexpr Capability kCapabilities[] = {
+constexpr KvmCapability kKvmCapabilities[] = {
     {KVM_CAP_IRQCHIP, "IRQCHIP", nullptr},
     {KVM_CAP_USER_MEMORY, "USER_MEMORY", nullptr},
     {KVM_CAP_EXT_CPUID, "EXT_CPUID", nullptr},
@@ -106,7 +106,7 @@ CheckRow check_capabilities(const Kvm& kvm, bool needed) {
   std::vector<std::string_view> absent;
   std::vector<std::string_view> losses;
   size_t present = 0;
-  for (const auto& capability : kCapabilities) {
+  for (const auto& capability : kKvmCapabilities) {
     if ((capability.loss == nullptr) != needed) continue;
     if (kvm.extension(capability.number) > 0) {
       ++present;

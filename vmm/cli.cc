@@ -74,7 +74,8 @@ void add_flag(CLI::App& app, const std::string& name, const std::string& doc) {
 }
 
 /// Which options CLI11 is told of. To describe them all to it takes a tenth of a start, so to run a
-/// machine it hears of those that the command line names, and of the rest only if that fails.
+/// machine it hears of those that the command line names, without what is for help, and of the rest
+/// only if that fails.
 class OptionFilter {
  public:
   /// All of them.
@@ -98,12 +99,12 @@ void add_run_options(CLI::App& run, const OptionFilter& wanted) {
     return wanted.has(option.name) ? add_text(run, option.name, option.doc, option.value) : nullptr;
   };
   add_other(kConfigOption);
-  add_flag(run, kDryRunOption.name, kDryRunOption.doc);
+  if (wanted.has(kDryRunOption.name)) add_flag(run, kDryRunOption.name, kDryRunOption.doc);
   const MachineConfig defaults;
   for (const auto& row : kMachineOptions) {
     const auto name = flag_name(row.spec.name);
     if (!wanted.has(name)) continue;
-    const auto text = help_text(row.spec, row.get(defaults));
+    const auto text = wanted.all() ? help_text(row.spec, row.get(defaults)) : std::string();
     if (row.spec.kind == OptionKind::Flag) {
       add_flag(run, name, text);
     } else {
@@ -143,7 +144,9 @@ class GivenOptions {
 
 /// A flag of the program itself, which is there or not: CLI11 says "true" when it stands alone.
 bool is_given(const CLI::App& command, const std::string& flag) {
-  const auto& results = command.get_option(flag)->results();
+  const auto* const option = command.get_option_no_throw(flag);
+  if (option == nullptr) return false;
+  const auto& results = option->results();
   for (const auto& text : results) {
     if (text == "true") continue;
     throw ConfigError(fmt::format("{}: expected no value, got {}", flag, in_quotes(text)));
@@ -237,7 +240,7 @@ struct Grammar {
   /// Of all commands, or with a filter of `run` only.
   explicit Grammar(const OptionFilter& wanted)
       : app("ringlet runs virtual machines on Linux's KVM.", "ringlet"),
-        run(*app.add_subcommand("run", "run a virtual machine")) {
+        run(*without_help(app, !wanted.all()).add_subcommand("run", "run a virtual machine")) {
     app.allow_extras();
     app.require_subcommand(0, 1);
     run.allow_extras();
@@ -266,6 +269,12 @@ struct Grammar {
   std::string device_type;
 
  private:
+  /// Commands have a help flag if the program has one when they are made.
+  static CLI::App& without_help(CLI::App& app, bool lean) {
+    if (lean) app.set_help_flag();
+    return app;
+  }
+
   void add_the_rest() {
     app.set_version_flag("--version", std::string("ringlet " RINGLET_VERSION));
     app.footer("`ringlet COMMAND --help` tells more.");

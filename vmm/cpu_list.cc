@@ -28,6 +28,7 @@ std::optional<unsigned> cpu_number(std::string_view text) {
 }  // namespace
 
 CpuList parse_cpu_list(std::string_view text, std::string_view where) {
+  if (text.empty()) return {};
   std::bitset<kMaxCpus> named;
   for (std::string_view rest = text; !rest.empty();) {
     const size_t comma = rest.find(',');

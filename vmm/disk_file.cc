@@ -16,12 +16,10 @@
 #include <unistd.h>
 
 #include "kvm/error.h"
+#include "virtio/blk_layout.h"
 
 namespace ringlet {
 namespace {
-
-constexpr uint32_t kSectorBytes = 512;
-constexpr uint32_t kPage = 4096;
 
 /// A machine that has just ended, or was killed, holds its lock a little longer than its process
 /// lives: the kernel takes an io_uring apart, and closes the ring's files, in the background.
@@ -73,7 +71,7 @@ const char* kind_of(mode_t mode) {
 
 void check_size(const BlkConfig& config, uint64_t size) {
   if (size == 0) reject(config, "is empty; expected at least 512 bytes");
-  if (size % kSectorBytes == 0) return;
+  if (size % kSector == 0) return;
   reject(config,
          fmt::format("its size, {} bytes, is not a multiple of 512; expected a raw image", size));
 }
@@ -118,7 +116,7 @@ void lock(const BlkConfig& config, const Fd& fd) {
 
 uint32_t block_ioctl(const Fd& fd, unsigned long request, uint32_t fallback) {
   unsigned value = 0;
-  return ::ioctl(fd.get(), request, &value) == 0 && value >= kSectorBytes ? value : fallback;
+  return ::ioctl(fd.get(), request, &value) == 0 && value >= kSector ? value : fallback;
 }
 
 void measure(const BlkConfig& config, const struct stat& info, const Fd& fd, BlkBacking& backing) {
@@ -146,7 +144,7 @@ void measure(const BlkConfig& config, const struct stat& info, const Fd& fd, Blk
 /// file system's nor the device's word is had in the same way everywhere.
 uint32_t probe_direct_alignment(const BlkConfig& config, const Fd& fd) {
   alignas(kPage) std::array<std::byte, kPage> buffer;
-  for (uint32_t block = kSectorBytes; block <= kPage; block *= 2) {
+  for (uint32_t block = kSector; block <= kPage; block *= 2) {
     if (::pread(fd.get(), buffer.data(), block, 0) >= 0) return block;
     if (errno != EINVAL) break;
   }

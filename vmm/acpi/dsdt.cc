@@ -11,9 +11,8 @@ using namespace aml;  // NOLINT(google-build-using-namespace): so that the code 
 
 // Interrupt pins of the slots behind the host bridge, wired to fixed IOAPIC inputs (6.2.13). Slot
 // 0 is the host bridge itself and has none.
-Code interrupt_routing() {
+constexpr Code interrupt_routing() {
   Code routes;
-  routes.reserve(2048);
   Code route;
   size_t count = 0;
   for (unsigned slot = 1; slot < kPciSlots; ++slot) {
@@ -35,7 +34,7 @@ Code interrupt_routing() {
 
 // _OSC (PCI Firmware 3.3, 4.5.1): there is no firmware to share the devices with, so the guest is
 // granted every control it asks for. Without _OSC, Linux would switch off what it cannot own.
-Code operating_system_capabilities() {
+constexpr Code operating_system_capabilities() {
   constexpr auto kPciHostBridge = "33db4d5b-1ff7-401c-9657-7441c03dd766";
   constexpr unsigned kUnrecognizedUuid = 1u << 2;  // in the first byte of the answer
   return method("_OSC", 4,
@@ -45,46 +44,61 @@ Code operating_system_capabilities() {
       return_(arg(3)));
 }
 
-Code host_bridge(const Window64& window) {
-  return device("PCI0",
+constexpr Code host_bridge_names() {
+  return list(
       name("_HID", eisa_id("PNP0A08")),  // PCI Express
       name("_CID", eisa_id("PNP0A03")),  // or PCI, for kernels that do not know that
       name("_UID", integer(0)),
       name("_SEG", integer(0)),
-      name("_BBN", integer(0)),
-      name("_CRS", resource_template(
-          bus_window(0, 0),
-          io(kPciConfigPorts),
-          io_window(kPciIoWindow),
-          memory_window32(kPciWindow32),
-          memory_window64(window))),
+      name("_BBN", integer(0)));
+}
+
+constexpr Code host_bridge_windows() {
+  return list(
+      bus_window(0, 0),
+      io(kPciConfigPorts),
+      io_window(kPciIoWindow),
+      memory_window32(kPciWindow32));
+}
+
+constexpr Code host_bridge_rest() {
+  return list(
       name("_PRT", interrupt_routing()),
       operating_system_capabilities());
 }
 
+Code host_bridge(const Window64& window) {
+  return device("PCI0",
+      constant<host_bridge_names>(),
+      name("_CRS", resource_template(
+          constant<host_bridge_windows>(),
+          memory_window64(window))),
+      constant<host_bridge_rest>());
+}
+
 // Addresses that belong to no device driver. Linux believes an MCFG only with ECAM listed here
 // (PCI Firmware 3.3, 4.1.2).
-Code motherboard() {
+constexpr Code motherboard() {
   return device("MBRD",
       name("_HID", eisa_id("PNP0C02")),
       name("_UID", integer(0)),
       name("_CRS", resource_template(memory32_fixed(kEcam))));
 }
 
-Code serial() {
+constexpr Code serial() {
   return device("COM1",
       name("_HID", eisa_id("PNP0501")),  // 16550A
       name("_UID", integer(1)),
       name("_CRS", resource_template(io(kCom1Ports), irq(kCom1Gsi))));
 }
 
-Code rtc() {
+constexpr Code rtc() {
   return device("RTC",
       name("_HID", eisa_id("PNP0B00")),  // AT real-time clock
       name("_CRS", resource_template(io(kCmosPorts), irq(kCmosGsi))));
 }
 
-Code pvpanic() {
+constexpr Code pvpanic() {
   constexpr unsigned kPresentEnabledWorking = 0x0b;  // and not shown to the user
   return device("PEVT",
       name("_HID", string("QEMU0001")),
@@ -104,19 +118,19 @@ Code processor(uint32_t uid) {
 }
 
 // SLP_TYP values for the PM1a and PM1b control blocks, then two reserved (7.4.2).
-Code soft_off() {
+constexpr Code soft_off() {
   return name("_S5", package(integer(kSleepTypeS5), integer(kSleepTypeS5), integer(0), integer(0)));
 }
 
 }  // namespace
 
 Code build_dsdt(const AcpiConfig& config) {
-  Code devices = list(host_bridge(config.window64), motherboard());
-  if (config.has_serial) append(devices, serial());
-  if (config.has_rtc) append(devices, rtc());
-  if (config.has_pvpanic) append(devices, pvpanic());
+  Code devices = list(host_bridge(config.window64), constant<motherboard>());
+  if (config.has_serial) append(devices, constant<serial>());
+  if (config.has_rtc) append(devices, constant<rtc>());
+  if (config.has_pvpanic) append(devices, constant<pvpanic>());
   for (uint32_t uid = 0; uid < config.apic_ids.size(); ++uid) append(devices, processor(uid));
-  return list(soft_off(), scope("\\_SB", devices));
+  return list(constant<soft_off>(), scope("\\_SB", devices));
 }
 
 }  // namespace ringlet

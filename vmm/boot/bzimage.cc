@@ -8,7 +8,7 @@
 namespace ringlet {
 namespace {
 
-constexpr uint64_t kSectorBytes = 512;
+constexpr uint64_t kBootSector = 512;
 constexpr uint64_t kJumpBase = 0x202;       // the header's end is counted from here
 constexpr uint64_t kEntry64Offset = 0x200;  // of the 64-bit entry, from the load address
 constexpr uint16_t kOldestVersion = 0x20c;  // 2.12 has xloadflags
@@ -49,7 +49,7 @@ KernelImage parse_bzimage(const BootFile& file) {
   check_setup_header(file, header);
 
   const uint64_t setup_sectors = header.setup_sects == 0 ? 4 : header.setup_sects;
-  const uint64_t code_at = (1 + setup_sectors) * kSectorBytes;  // 1: the boot sector
+  const uint64_t code_at = (1 + setup_sectors) * kBootSector;  // 1: the boot sector
   const uint64_t code_bytes = uint64_t{header.syssize} * 16;
   if (!file.contains(code_at, code_bytes)) {
     file.reject("is cut off: {} bytes were expected, it has {}", code_at + code_bytes, file.size());

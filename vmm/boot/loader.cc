@@ -18,8 +18,6 @@
 namespace ringlet {
 namespace {
 
-constexpr uint64_t kPage = 4 * kKiB;
-
 /// A kernel that was understood, and where everything goes.
 struct BootPlan {
   KernelImage image;

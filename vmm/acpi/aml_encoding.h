@@ -1,14 +1,16 @@
-// AML encoding: chapter 20 and section 6.4 of ACPI 6.5.
-#include "vmm/acpi/aml.h"
+// AML encoding: chapter 20 and section 6.4 of ACPI 6.5. The end of vmm/acpi/aml.h: all of it can
+// run in the compiler.
+#pragma once
 
 #include <array>
 #include <cassert>
 #include <limits>
 
 #include "kvm/wire.h"
+#include "vmm/acpi/aml.h"
 
 namespace ringlet::aml {
-namespace {
+inline namespace encoding {
 
 enum Opcode : uint8_t {
   kZeroOp = 0x00,
@@ -35,19 +37,19 @@ enum Opcode : uint8_t {
   kReturnOp = 0xa4,
 };
 
-void put(Code& code, uint64_t value) {
+constexpr void put(Code& code, uint64_t value) {
   assert(value <= std::numeric_limits<uint8_t>::max());
   code.push_back(std::byte{static_cast<uint8_t>(value)});
 }
 
-Code byte(uint64_t value) {
+constexpr Code byte(uint64_t value) {
   Code code;
   put(code, value);
   return code;
 }
 
 template <typename T>
-Code code_of(const T& object) {
+constexpr Code code_of(const T& object) {
   const auto bytes = bytes_of(object);
   return {bytes.begin(), bytes.end()};
 }
@@ -55,7 +57,7 @@ Code code_of(const T& object) {
 // PkgLength (20.2.4): the number of bytes from itself to the end of the package. The lead byte's
 // bits 7:6 say how many bytes follow it. If none, bits 5:0 are the length; otherwise bits 3:0 are
 // its lowest four bits and each further byte holds the next eight.
-void put_pkg_length(Code& code, size_t body_size) {
+constexpr void put_pkg_length(Code& code, size_t body_size) {
   constexpr std::array<size_t, 4> kMaxLength{0x3f, 0xfff, 0xf'ffff, 0xfff'ffff};
   size_t following = 0;
   while (following < 3 && body_size + 1 + following > kMaxLength[following]) ++following;
@@ -66,7 +68,7 @@ void put_pkg_length(Code& code, size_t body_size) {
   for (length >>= 4; following > 0; --following, length >>= 8) put(code, length & 0xff);
 }
 
-Code package_of(const Code& opcode, const Code& body) {
+constexpr Code package_of(const Code& opcode, const Code& body) {
   constexpr size_t kMaxPkgLength = 4;
   Code code;
   code.reserve(opcode.size() + kMaxPkgLength + body.size());
@@ -77,7 +79,7 @@ Code package_of(const Code& opcode, const Code& body) {
 }
 
 // A NameSeg (20.2.2): four characters, short ones padded with underscores.
-Code name_segment(std::string_view segment) {
+constexpr Code name_segment(std::string_view segment) {
   assert(!segment.empty() && segment.size() <= 4);
   Code code;
   for (size_t i = 0; i < 4; ++i) {
@@ -89,7 +91,7 @@ Code name_segment(std::string_view segment) {
   return code;
 }
 
-uint64_t hex_digit(char c) {
+constexpr uint64_t hex_digit(char c) {
   const uint64_t code = static_cast<uint8_t>(c);
   if (c >= '0' && c <= '9') return code - '0';
   if (c >= 'a' && c <= 'f') return code - 'a' + 10;
@@ -121,7 +123,7 @@ constexpr uint8_t kEntireRange = 0x03;        // for Space::Io: not only ISA's 1
 constexpr uint8_t kNoTypeFlags = 0;
 
 template <typename T>
-Code window(uint8_t tag, Space space, uint8_t type_flags, AddrRange range) {
+constexpr Code window(uint8_t tag, Space space, uint8_t type_flags, AddrRange range) {
   assert(range.size > 0 && range.size - 1 <= std::numeric_limits<T>::max() - range.base);
   assert(range.size <= std::numeric_limits<T>::max());
   return code_of(AddressSpace<T>{.tag = tag,
@@ -138,13 +140,13 @@ constexpr uint8_t kDWordSpaceTag = 0x87;
 constexpr uint8_t kWordSpaceTag = 0x88;
 constexpr uint8_t kQWordSpaceTag = 0x8a;
 
-}  // namespace
+}  // namespace encoding
 
-void append(Code& code, std::span<const std::byte> tail) {
+constexpr void append(Code& code, std::span<const std::byte> tail) {
   code.insert(code.end(), tail.begin(), tail.end());
 }
 
-void append_integer(Code& code, uint64_t value) {
+constexpr void append_integer(Code& code, uint64_t value) {
   if (value == 0) return put(code, kZeroOp);
   if (value == 1) return put(code, kOneOp);
   if (value <= 0xff) {
@@ -162,13 +164,13 @@ void append_integer(Code& code, uint64_t value) {
   }
 }
 
-Code integer(uint64_t value) {
+constexpr Code integer(uint64_t value) {
   Code code;
   append_integer(code, value);
   return code;
 }
 
-Code string(std::string_view text) {
+constexpr Code string(std::string_view text) {
   Code code = byte(kStringPrefix);
   for (const char c : text) {
     assert(c > 0);
@@ -178,18 +180,18 @@ Code string(std::string_view text) {
   return code;
 }
 
-Code buffer(std::span<const std::byte> bytes) {
+constexpr Code buffer(std::span<const std::byte> bytes) {
   return package_of(byte(kBufferOp), list(integer(bytes.size()), Code(bytes.begin(), bytes.end())));
 }
 
-void append_package(Code& code, size_t count, const Code& elements) {
+constexpr void append_package(Code& code, size_t count, const Code& elements) {
   put(code, kPackageOp);
   put_pkg_length(code, 1 + elements.size());
   put(code, count);
   append(code, elements);
 }
 
-Code package(size_t count, const Code& elements) {
+constexpr Code package(size_t count, const Code& elements) {
   constexpr size_t kMaxHead = 6;
   Code code;
   code.reserve(kMaxHead + elements.size());
@@ -197,7 +199,7 @@ Code package(size_t count, const Code& elements) {
   return code;
 }
 
-Code eisa_id(std::string_view id) {
+constexpr Code eisa_id(std::string_view id) {
   assert(id.size() == 7);
   uint64_t bits = 0;  // five bits a letter, four a digit, most significant first
   for (const char letter : id.substr(0, 3)) {
@@ -209,7 +211,7 @@ Code eisa_id(std::string_view id) {
   return list(byte(kDWordPrefix), Code(swapped.rbegin(), swapped.rend()));
 }
 
-Code uuid(std::string_view text) {
+constexpr Code uuid(std::string_view text) {
   // Where each byte's two digits are in "aabbccdd-eeff-gghh-iijj-kkllmmnnoopp".
   constexpr std::array<size_t, 16> kDigitsAt{6,  4,  2,  0,  11, 9,  16, 14,
                                              19, 21, 24, 26, 28, 30, 32, 34};
@@ -222,7 +224,7 @@ Code uuid(std::string_view text) {
 }
 
 // NameString (20.2.2): root or parent prefixes, then one, two or more segments.
-Code path(std::string_view name) {
+constexpr Code path(std::string_view name) {
   Code code;
   while (name.starts_with('\\') || name.starts_with('^')) {
     put(code, static_cast<uint8_t>(name.front()));
@@ -242,55 +244,55 @@ Code path(std::string_view name) {
   return code;
 }
 
-Code name(std::string_view name, const Code& value) {
+constexpr Code name(std::string_view name, const Code& value) {
   return list(byte(kNameOp), path(name), value);
 }
 
-Code scope_of(std::string_view name, const Code& body) {
+constexpr Code scope_of(std::string_view name, const Code& body) {
   return package_of(byte(kScopeOp), list(path(name), body));
 }
 
-Code device_of(std::string_view name, const Code& body) {
+constexpr Code device_of(std::string_view name, const Code& body) {
   return package_of(list(byte(kExtOpPrefix), byte(kDeviceOp)), list(path(name), body));
 }
 
-Code method_of(std::string_view name, unsigned arguments, const Code& body) {
+constexpr Code method_of(std::string_view name, unsigned arguments, const Code& body) {
   assert(arguments <= 7);
   return package_of(byte(kMethodOp), list(path(name), byte(arguments), body));
 }
 
-Code if_of(const Code& condition, const Code& body) {
+constexpr Code if_of(const Code& condition, const Code& body) {
   return package_of(byte(kIfOp), list(condition, body));
 }
 
-Code arg(unsigned index) {
+constexpr Code arg(unsigned index) {
   assert(index <= 6);
   return byte(kArg0Op + index);
 }
 
-Code return_(const Code& value) {
+constexpr Code return_(const Code& value) {
   return list(byte(kReturnOp), value);
 }
 
-Code equal(const Code& left, const Code& right) {
+constexpr Code equal(const Code& left, const Code& right) {
   return list(byte(kLEqualOp), left, right);
 }
 
 // The last operand is where the reference would be stored as well: nowhere.
-Code index(const Code& object, const Code& at) {
+constexpr Code index(const Code& object, const Code& at) {
   return list(byte(kIndexOp), object, at, byte(kZeroOp));
 }
 
-Code store(const Code& value, const Code& target) {
+constexpr Code store(const Code& value, const Code& target) {
   return list(byte(kStoreOp), value, target);
 }
 
-Code resource_template_of(const Code& descriptors) {
+constexpr Code resource_template_of(const Code& descriptors) {
   constexpr std::array<std::byte, 2> kEndTag{std::byte{0x79}, std::byte{0}};  // 6.4.2.9
   return buffer(list(descriptors, Code(kEndTag.begin(), kEndTag.end())));
 }
 
-Code io(AddrRange ports) {
+constexpr Code io(AddrRange ports) {
   struct Io {  // 6.4.2.5
     uint8_t tag = 0x47;
     uint8_t decodes_16_bits = 1;
@@ -306,7 +308,7 @@ Code io(AddrRange ports) {
                     .size = static_cast<uint8_t>(ports.size)});
 }
 
-Code irq(Gsi irq) {
+constexpr Code irq(Gsi irq) {
   struct Irq {  // 6.4.2.1, the form without flags
     uint8_t tag = 0x22;
     le16 mask;
@@ -316,7 +318,7 @@ Code irq(Gsi irq) {
   return code_of(Irq{.mask = static_cast<uint16_t>(1u << irq.value())});
 }
 
-Code memory32_fixed(AddrRange memory) {
+constexpr Code memory32_fixed(AddrRange memory) {
   struct Memory32Fixed {  // 6.4.3.4
     uint8_t tag = 0x86;
     le16 length = uint16_t{9};
@@ -330,21 +332,21 @@ Code memory32_fixed(AddrRange memory) {
                                .size = static_cast<uint32_t>(memory.size)});
 }
 
-Code bus_window(uint16_t first, uint16_t last) {
+constexpr Code bus_window(uint16_t first, uint16_t last) {
   assert(first <= last);
   return window<uint16_t>(kWordSpaceTag, Space::Bus, kNoTypeFlags,
                           {first, uint64_t{last} - first + 1});
 }
 
-Code io_window(AddrRange ports) {
+constexpr Code io_window(AddrRange ports) {
   return window<uint16_t>(kWordSpaceTag, Space::Io, kEntireRange, ports);
 }
 
-Code memory_window32(AddrRange memory) {
+constexpr Code memory_window32(AddrRange memory) {
   return window<uint32_t>(kDWordSpaceTag, Space::Memory, kReadWriteUncached, memory);
 }
 
-Code memory_window64(AddrRange memory) {
+constexpr Code memory_window64(AddrRange memory) {
   return window<uint64_t>(kQWordSpaceTag, Space::Memory, kReadWriteUncached, memory);
 }
 

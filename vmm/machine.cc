@@ -109,13 +109,16 @@ Machine::Machine(const MachineConfig& config)
       io_cpus_(parse_cpu_list(config.pin_io, "--pin-io")),
       bridge_(buses_, {.ecam = kEcam, .window32 = kPciWindow32, .window64 = window64_}) {
   watch_guest_memory(&memory_);
-  start_vcpu_threads(config);
-  // Beside that the vCPUs are made.
   add_devices(config);
+  make_vcpus(config);
   load_guest(config);
-  report_forced_cpuid(config);
   // Last of what can be refused, since it may create the console's file.
   legacy_ = std::make_unique<LegacyDevices>(config, buses_, interrupts_, loop_, *this);
+  naming_threads([&] {
+    threads_ = std::make_unique<VcpuThreads>(
+        vcpus_, buses_, [this](Vcpu& vcpu, const VcpuExit& exit) { vcpu_left(vcpu, exit); },
+        parse_cpu_list(config.pin_vcpus, "--pin-vcpus"));
+  });
 }
 
 Machine::~Machine() {
@@ -146,27 +149,17 @@ void Machine::add_devices(const MachineConfig& config) {
   bridge_.assign_bars();
 }
 
-void Machine::start_vcpu_threads(const MachineConfig& config) {
-  const auto make = [this, &config](uint32_t id) {
-    auto vcpu = std::make_unique<Vcpu>(vm_, id);
-    const bool tsc_deadline = kvm_.extension(KVM_CAP_TSC_DEADLINE_TIMER) > 0;
-    vcpu->set_cpuid(make_cpuid(kvm_.supported_cpuid(), {.apic_id = id,
-                                                        .cpu_count = config.cpus,
-                                                        .tsc_deadline = tsc_deadline,
-                                                        .changes = config.cpuid}));
-    return vcpu;
-  };
-  naming_threads([&] {
-    threads_ = std::make_unique<VcpuThreads>(
-        config.cpus, make, buses_,
-        [this](Vcpu& vcpu, const VcpuExit& exit) { vcpu_left(vcpu, exit); },
-        parse_cpu_list(config.pin_vcpus, "--pin-vcpus"));
-  });
-}
-
-void Machine::report_forced_cpuid(const MachineConfig& config) {
+void Machine::make_vcpus(const MachineConfig& config) {
+  const bool tsc_deadline = kvm_.extension(KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+  for (uint32_t id = 0; id < config.cpus; ++id) {
+    vcpus_.push_back(std::make_unique<Vcpu>(vm_, id));
+    vcpus_.back()->set_cpuid(make_cpuid(kvm_.supported_cpuid(), {.apic_id = id,
+                                                                 .cpu_count = config.cpus,
+                                                                 .tsc_deadline = tsc_deadline,
+                                                                 .changes = config.cpuid}));
+  }
   if (config.cpuid.empty()) return;
-  forced_cpuid_ = forced_changes(threads_->vcpus().front()->cpuid(), config.cpuid);
+  forced_cpuid_ = forced_changes(vcpus_.front()->cpuid(), config.cpuid);
   for (const CpuidChange& change : forced_cpuid_) {
     log_warn("cpuid: '{}' has no effect, KVM forces this bit on this host", to_string(change));
   }
@@ -174,7 +167,7 @@ void Machine::report_forced_cpuid(const MachineConfig& config) {
 
 void Machine::load_guest(const MachineConfig& config) {
   AcpiConfig acpi{.apic_ids = {}, .window64 = window64_, .has_serial = config.serial != "none"};
-  for (uint32_t id = 0; id < config.cpus; ++id) acpi.apic_ids.push_back(id);
+  for (const auto& vcpu : vcpus_) acpi.apic_ids.push_back(vcpu->id());
   const AcpiTables tables = build_acpi(acpi);
   if (config.cmdline && remove_pci_off(*config.cmdline) != *config.cmdline) {
     log_warn("kernel command line: pci=off was left out, all devices of this machine are on PCI");
@@ -184,8 +177,7 @@ void Machine::load_guest(const MachineConfig& config) {
   const BootResult loaded = load_kernel(boot, memory_);
   const bool placed = memory_.write(GuestAddr(kAcpiTables.base), tables.blob);
   if (!placed) throw ConfigError("--memory: too small for the ACPI tables");
-  Vcpu& first = *threads_->vcpus().front();
-  std::visit([&](const auto& start) { first.set_start(start); }, loaded.start);
+  std::visit([this](const auto& start) { vcpus_.front()->set_start(start); }, loaded.start);
 }
 
 // Running and ending --------------------------------------------------------------------------

@@ -51,8 +51,7 @@ class Machine final : public MachineControl, public MachineEvents {
  private:
   void add_devices(const MachineConfig& config);
   void load_guest(const MachineConfig& config);
-  void start_vcpu_threads(const MachineConfig& config);
-  void report_forced_cpuid(const MachineConfig& config);
+  void make_vcpus(const MachineConfig& config);
   void vcpu_left(Vcpu& vcpu, const VcpuExit& exit);
   void finish(Outcome outcome) noexcept;
 
@@ -68,6 +67,7 @@ class Machine final : public MachineControl, public MachineEvents {
   HostBridge bridge_;
   std::unique_ptr<LegacyDevices> legacy_;
   std::vector<std::unique_ptr<PciDevice>> devices_;
+  std::vector<std::unique_ptr<Vcpu>> vcpus_;
   std::vector<CpuidChange> forced_cpuid_;
 
   EventFd outcome_fd_;

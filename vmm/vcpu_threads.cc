@@ -1,5 +1,4 @@
-// The threads that make and run the vCPUs: started paused, paused and resumed together, stopped for
-// good.
+// The threads that run the vCPUs: started paused, paused and resumed together, stopped for good.
 #include "vmm/vcpu_threads.h"
 
 #include <string>
@@ -9,15 +8,20 @@
 
 namespace ringlet {
 
-VcpuThreads::VcpuThreads(uint32_t count, Maker make, Buses& buses, ExitHandler on_exit,
-                         const CpuList& cpus)
-    : make_(std::move(make)), buses_(buses), on_exit_(std::move(on_exit)), vcpus_(count) {
-  threads_.reserve(count);
+VcpuThreads::VcpuThreads(std::span<const std::unique_ptr<Vcpu>> vcpus, Buses& buses,
+                         ExitHandler on_exit, const CpuList& cpus)
+    : vcpus_(vcpus), buses_(buses), on_exit_(std::move(on_exit)) {
+  threads_.reserve(vcpus.size());
   try {
-    for (uint32_t id = 0; id < count; ++id) {
+    for (const auto& vcpu : vcpus) {
       CpuList own;
-      if (!cpus.empty()) own.push_back(cpus[id % cpus.size()]);
-      threads_.emplace_back([this, id, own] { make_and_run(id, own); });
+      if (!cpus.empty()) own.push_back(cpus[vcpu->id() % cpus.size()]);
+      threads_.emplace_back([this, &one = *vcpu, own] {
+        const std::string name = "vcpu" + std::to_string(one.id());
+        ::pthread_setname_np(::pthread_self(), name.c_str());
+        pin_this_thread(own);
+        run(one);
+      });
     }
   } catch (...) {
     stop();
@@ -38,17 +42,7 @@ void VcpuThreads::set_goal(Goal goal) noexcept {
   }
   changed_.notify_all();
   if (goal == Goal::Run) return;
-  const std::scoped_lock lock(mutex_);  // some may be in the making
-  for (const auto& vcpu : vcpus_) {
-    if (vcpu) vcpu->kick();
-  }
-}
-
-const std::vector<std::unique_ptr<Vcpu>>& VcpuThreads::vcpus() {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return outside_ == threads_.size(); });
-  if (failure_) std::rethrow_exception(failure_);
-  return vcpus_;
+  for (const auto& vcpu : vcpus_) vcpu->kick();
 }
 
 void VcpuThreads::resume() {
@@ -81,24 +75,6 @@ bool VcpuThreads::wait_for_run(uint64_t& round) {
   --outside_;
   round = round_;
   return goal_ == Goal::Run;
-}
-
-void VcpuThreads::make_and_run(uint32_t id, const CpuList& cpus) noexcept {
-  try {
-    const std::string name = "vcpu" + std::to_string(id);
-    ::pthread_setname_np(::pthread_self(), name.c_str());
-    pin_this_thread(cpus);
-    auto vcpu = make_(id);
-    const std::scoped_lock lock(mutex_);
-    vcpus_[id] = std::move(vcpu);
-  } catch (...) {
-    const std::scoped_lock lock(mutex_);
-    failure_ = std::current_exception();
-    ++outside_;
-    changed_.notify_all();
-    return;
-  }
-  run(*vcpus_[id]);
 }
 
 void VcpuThreads::run(Vcpu& vcpu) {

@@ -1,13 +1,11 @@
-// The threads that make and run the vCPUs: started paused, paused and resumed together, stopped for
-// good.
+// The threads that run the vCPUs: started paused, paused and resumed together, stopped for good.
 #pragma once
 
 #include <condition_variable>
-#include <cstdint>
-#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -24,22 +22,14 @@ class VcpuThreads {
   /// vCPU waits afterwards until it is resumed or stopped.
   using ExitHandler = std::function<void(Vcpu&, const VcpuExit&)>;
 
-  /// Makes the vCPU of this number, on its thread: KVM wants calls for a vCPU to come from the
-  /// thread that made it, and setting one up takes long enough to do other things meanwhile.
-  using Maker = std::function<std::unique_ptr<Vcpu>(uint32_t id)>;
-
-  /// Starts `count` threads, which call `make` and wait. What that needs, and `buses`, must outlive
-  /// this. With `cpus` each stays on one CPU of the host, taken in turn. Throws std::system_error.
-  VcpuThreads(uint32_t count, Maker make, Buses& buses, ExitHandler on_exit,
+  /// `vcpus` and `buses` must outlive this. The threads start and wait. With `cpus` each stays on
+  /// one CPU of the host, taken in turn. Throws std::system_error.
+  VcpuThreads(std::span<const std::unique_ptr<Vcpu>> vcpus, Buses& buses, ExitHandler on_exit,
               const CpuList& cpus = {});
   VcpuThreads(const VcpuThreads&) = delete;
   VcpuThreads& operator=(const VcpuThreads&) = delete;
   /// Stops.
   ~VcpuThreads();
-
-  /// The vCPUs by number, all of them made and waiting for the first resume(). Throws what `make`
-  /// threw. Main thread.
-  const std::vector<std::unique_ptr<Vcpu>>& vcpus();
 
   void resume();
   /// Asks every vCPU to leave the guest; returns at once. Any thread, vCPU threads included.
@@ -52,22 +42,19 @@ class VcpuThreads {
  private:
   enum class Goal { Pause, Run, Stop };
 
-  void make_and_run(uint32_t id, const CpuList& cpus) noexcept;
   void run(Vcpu& vcpu);
   /// Waits until a round after `round` has begun, and notes which; false when the thread is to end.
   bool wait_for_run(uint64_t& round);
   void set_goal(Goal goal) noexcept;
 
-  const Maker make_;
+  std::span<const std::unique_ptr<Vcpu>> vcpus_;
   Buses& buses_;
   const ExitHandler on_exit_;
 
   std::mutex mutex_;
-  std::vector<std::unique_ptr<Vcpu>> vcpus_;  // null: in the making
   std::condition_variable changed_;
   Goal goal_ = Goal::Pause;
-  size_t outside_ = 0;  // threads that wait here, or have failed
-  std::exception_ptr failure_;
+  size_t outside_ = 0;  // threads that wait here
   uint64_t round_ = 0;  // counts resume()s: a vCPU that left the guest waits for the next one
 
   std::vector<std::thread> threads_;

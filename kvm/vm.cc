@@ -1,4 +1,4 @@
-// A virtual machine in KVM: memory slots, interrupt controllers, timer, doorbells.
+// A virtual machine in KVM: memory slots, interrupt controllers, doorbells.
 #include "kvm/vm.h"
 
 #include <sys/ioctl.h>
@@ -38,10 +38,15 @@ Vm::Vm(const Kvm& kvm, const GuestMemory& memory, const VmAddresses& addresses)
   const uint64_t identity_map = addresses.identity_map.value();
   check(kvm_ioctl(fd(), KVM_SET_IDENTITY_MAP_ADDR, &identity_map), "KVM_SET_IDENTITY_MAP_ADDR");
   check(kvm_ioctl(fd(), KVM_CREATE_IRQCHIP, 0), "KVM_CREATE_IRQCHIP");
-  // The dummy speaker answers at port 0x61, where guests wait for PIT channel 2.
-  const kvm_pit_config pit{.flags = KVM_PIT_SPEAKER_DUMMY, .pad = {}};
-  check(kvm_ioctl(fd(), KVM_CREATE_PIT2, &pit), "KVM_CREATE_PIT2");
   xsave_size_ = get_xsave_size(fd());
+}
+
+bool Vm::make_pit() noexcept {
+  if (has_pit_) return true;
+  // The dummy speaker answers at port 0x61, where guests wait for counter 2.
+  const kvm_pit_config config{.flags = KVM_PIT_SPEAKER_DUMMY, .pad = {}};
+  has_pit_ = kvm_ioctl(fd(), KVM_CREATE_PIT2, &config) == 0;
+  return has_pit_;
 }
 
 void Vm::set_slots(uint32_t flags) {
@@ -78,7 +83,7 @@ VmState Vm::save() const {
     state.irqchips[chip].chip_id = chip;
     check(kvm_ioctl(fd(), KVM_GET_IRQCHIP, &state.irqchips[chip]), "KVM_GET_IRQCHIP");
   }
-  check(kvm_ioctl(fd(), KVM_GET_PIT2, &state.pit), "KVM_GET_PIT2");
+  if (has_pit_) check(kvm_ioctl(fd(), KVM_GET_PIT2, &state.pit.emplace()), "KVM_GET_PIT2");
   kvm_clock_data clock{};
   check(kvm_ioctl(fd(), KVM_GET_CLOCK, &clock), "KVM_GET_CLOCK");
   state.clock_ns = clock.clock;
@@ -89,7 +94,10 @@ void Vm::restore(const VmState& state) {
   for (const kvm_irqchip& chip : state.irqchips) {
     check(kvm_ioctl(fd(), KVM_SET_IRQCHIP, &chip), "KVM_SET_IRQCHIP");
   }
-  check(kvm_ioctl(fd(), KVM_SET_PIT2, &state.pit), "KVM_SET_PIT2");
+  if (state.pit) {
+    if (!make_pit()) throw_errno("KVM_CREATE_PIT2");
+    check(kvm_ioctl(fd(), KVM_SET_PIT2, &*state.pit), "KVM_SET_PIT2");
+  }
   kvm_clock_data clock{};
   clock.clock = state.clock_ns;
   check(kvm_ioctl(fd(), KVM_SET_CLOCK, &clock), "KVM_SET_CLOCK");

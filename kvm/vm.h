@@ -1,4 +1,4 @@
-// A virtual machine in KVM: memory slots, interrupt controllers, timer, doorbells.
+// A virtual machine in KVM: memory slots, interrupt controllers, doorbells.
 #pragma once
 
 #include <cstddef>
@@ -22,8 +22,8 @@ struct VmAddresses {
   GuestAddr tss;           ///< three pages
 };
 
-/// A VM with its memory, PICs, IOAPIC, PIT, and a local APIC for each vCPU to come. Needs `kvm`
-/// and `memory` to live longer.
+/// A VM with its memory, PICs, IOAPIC, and a local APIC for each vCPU to come. Needs `kvm` and
+/// `memory` to live longer.
 class Vm {
  public:
   /// Throws std::system_error. Takes about 1 ms; the slots are set before the interrupt
@@ -35,6 +35,10 @@ class Vm {
   const GuestMemory& memory() const { return memory_; }
   /// The size of a vCPU's XSAVE area, in bytes; 0 where KVM knows only the legacy FPU state.
   size_t xsave_size() const { return xsave_size_; }
+
+  /// Makes the PIT, unless it is there: see LatePit. False, with errno, when KVM cannot. Under the
+  /// mutex of the buses, or while no vCPU runs.
+  bool make_pit() noexcept;
 
   /// Starts or ends KVM's log of the pages that vCPUs write. Any thread; 5 to 8 ms.
   void log_dirty_pages(bool on);
@@ -54,6 +58,7 @@ class Vm {
   const GuestMemory& memory_;
   Fd fd_;
   size_t xsave_size_ = 0;
+  bool has_pit_ = false;
 };
 
 /// Doorbells by KVM_IOEVENTFD.

@@ -5,13 +5,15 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 
 namespace ringlet {
 
 struct VmState {
   /// By chip id: KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_IOAPIC.
   std::array<kvm_irqchip, 3> irqchips{};
-  kvm_pit_state2 pit{};
+  /// Nothing while the guest has not touched it.
+  std::optional<kvm_pit_state2> pit;
   /// kvmclock, in nanoseconds; a restored guest's clock carries on from here.
   uint64_t clock_ns = 0;
 };

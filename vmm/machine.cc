@@ -105,6 +105,7 @@ Machine::Machine(const MachineConfig& config)
           {.identity_map = GuestAddr(kKvmIdentityMap.base), .tss = GuestAddr(kKvmTss.base)}),
       interrupts_(vm_),
       doorbells_(vm_),
+      pit_(vm_, buses_.port),
       loop_(loop_options(config)),
       io_cpus_(parse_cpu_list(config.pin_io, "--pin-io")),
       bridge_(buses_, {.ecam = kEcam, .window32 = kPciWindow32, .window64 = window64_}) {

@@ -11,6 +11,7 @@
 #include "kvm/irq_router.h"
 #include "kvm/kvm.h"
 #include "kvm/memory.h"
+#include "kvm/pit.h"
 #include "kvm/uring_loop.h"
 #include "kvm/vcpu.h"
 #include "kvm/vm.h"
@@ -62,6 +63,7 @@ class Machine final : public MachineControl, public MachineEvents {
   IrqRouter interrupts_;
   KvmDoorbells doorbells_;
   Buses buses_;
+  LatePit pit_;
   UringLoop loop_;
   const CpuList io_cpus_;
   HostBridge bridge_;

@@ -9,6 +9,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "kvm/pit.h"
 #include "tests/machine/run_ringlet.h"
 #include "tests/machine/tiny_guest.h"
 #include "vmm/acpi/tables.h"
@@ -85,6 +86,7 @@ class CounterVm final : public MachineEvents {
   Vm vm_;
   IrqRouter irqs_;
   Buses buses_;
+  LatePit pit_{vm_, buses_.port};
   Vcpu vcpu_;
   DebugConsole console_{[this](std::byte byte) { print(byte); }};
   DebugExit exit_{*this};

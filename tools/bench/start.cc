@@ -1,11 +1,13 @@
 // From exec to the guest's first port write, and to the end: ringlet beside its peers and the
 // floor.
 #include <array>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <map>
 #include <stdexcept>
+#include <thread>
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
@@ -18,6 +20,8 @@
 
 namespace ringlet::bench {
 namespace {
+
+constexpr std::chrono::milliseconds kLifeBeforeKill{50};
 
 /// One value a round: of a contender that is started several times in it, the median.
 using Samples = std::vector<double>;
@@ -58,6 +62,9 @@ void measure(const Contender& contender, uint64_t memory_mib, Measured& into) {
   const MemoryUse memory = process.memory(memory_mib);
   into.rss_kib.push_back(memory.rss);
   into.private_dirty_kib.push_back(memory.private_dirty);
+  // KVM clears up behind its own set-up for some milliseconds, and an end waits for that. No
+  // machine of any use is that young when it ends.
+  std::this_thread::sleep_for(kLifeBeforeKill);
   into.kill_ms.push_back(process.kill());
 }
 
@@ -86,7 +93,9 @@ void print_the_rest(const std::vector<Contender>& order, const Results& results)
                summarize(each.rss_kib).median, summarize(each.private_dirty_kib).median);
   }
   fmt::print(
-      "\nCalls: system calls before the first KVM_RUN. Memory: without the guest's, medians.\n");
+      "\nCalls: system calls before the first KVM_RUN. Memory: without the guest's, medians.\n"
+      "SIGKILL comes {} ms after the guest's port write.\n",
+      kLifeBeforeKill.count());
 }
 
 double beyond_floor(Samples Measured::*times, const Results& results) {

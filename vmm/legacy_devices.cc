@@ -1,6 +1,9 @@
 // The PC's own devices, in one piece: made and put on the buses together.
 #include "vmm/legacy_devices.h"
 
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
 #include <cerrno>
 #include <cstring>
 
@@ -34,8 +37,18 @@ bool is_file_name(const std::string& serial) {
   return serial != "stdio" && serial != "none";
 }
 
+/// Nothing will ever come from there, and finding that out takes io_uring a thread of its own.
+bool is_null_device(int fd) {
+  struct stat file {};
+  constexpr unsigned kMemoryDevices = 1;
+  constexpr unsigned kNull = 3;
+  return ::fstat(fd, &file) == 0 && S_ISCHR(file.st_mode) &&
+         file.st_rdev == makedev(kMemoryDevices, kNull);
+}
+
+/// Where the guest's console input comes from; an empty Fd for nowhere.
 Fd open_input(const MachineConfig& config) {
-  if (config.serial != "stdio") return {};
+  if (config.serial != "stdio" || is_null_device(STDIN_FILENO)) return {};
   return Fd(::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3));
 }
 

@@ -1,5 +1,6 @@
 // What most files include, read by the compiler once instead of for each of them (CMake includes
-// it before everything else). Each file still includes what it uses: the preset "lint" goes without.
+// it before everything else). Each file still includes what it uses: the preset "lint" goes
+// without.
 #pragma once
 
 #include <algorithm>

@@ -1,13 +1,11 @@
 // From exec to the guest's first port write, and to the end: ringlet beside its peers and the
 // floor.
 #include <array>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <map>
 #include <stdexcept>
-#include <thread>
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
@@ -21,7 +19,7 @@
 namespace ringlet::bench {
 namespace {
 
-constexpr std::chrono::milliseconds kLifeBeforeKill{50};
+constexpr int kLifeBeforeKillMs = 50;
 
 /// One value a round: of a contender that is started several times in it, the median.
 using Samples = std::vector<double>;
@@ -64,7 +62,7 @@ void measure(const Contender& contender, uint64_t memory_mib, Measured& into) {
   into.private_dirty_kib.push_back(memory.private_dirty);
   // KVM clears up behind its own set-up for some milliseconds, and an end waits for that. No
   // machine of any use is that young when it ends.
-  std::this_thread::sleep_for(kLifeBeforeKill);
+  (void)process.wait_for_output(kLifeBeforeKillMs);
   into.kill_ms.push_back(process.kill());
 }
 
@@ -95,7 +93,7 @@ void print_the_rest(const std::vector<Contender>& order, const Results& results)
   fmt::print(
       "\nCalls: system calls before the first KVM_RUN. Memory: without the guest's, medians.\n"
       "SIGKILL comes {} ms after the guest's port write.\n",
-      kLifeBeforeKill.count());
+      kLifeBeforeKillMs);
 }
 
 double beyond_floor(Samples Measured::*times, const Results& results) {

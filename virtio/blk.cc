@@ -14,11 +14,13 @@
 
 namespace ringlet {
 
-Blk::Blk(const BlkSettings& settings, const BlkBacking& backing)
+Blk::Blk(const BlkSettings& settings, const BlkBacking& backing, const Blk* sibling)
     : settings_(settings),
       backing_(backing),
       traits_(make_traits()),
       writeback_(settings.writeback),
+      flush_failed_(sibling != nullptr ? sibling->flush_failed_
+                                       : std::make_shared<std::atomic<bool>>(false)),
       lanes_(settings.queues) {
   assert(backing.size % kSector == 0 && settings.serial.size() <= kSerialBytes);
 }
@@ -80,8 +82,9 @@ void Blk::attach(DeviceHost& host) noexcept {
 void Blk::activate(Features features) noexcept {
   features_ = features;
   const size_t slots = settings_.queue_size;
-  for (Lane& lane : lanes_) {
-    if (lane.requests) continue;
+  for (uint16_t queue = 0; queue < settings_.queues; ++queue) {
+    Lane& lane = lanes_[queue];
+    if (lane.requests || !host_->serves(QueueIndex(queue))) continue;
     lane.requests = std::make_unique<Request[]>(slots);
     // Uninitialised, and so without memory behind them until a request needs it.
     lane.ranges = std::make_unique_for_overwrite<BlkRange[]>(kMaxRanges * slots);

@@ -67,8 +67,9 @@ class Blk final : public Device {
     std::atomic<uint64_t> host_errors{0};   ///< requests that the host could not do
   };
 
-  /// The backing's descriptors must stay open until attach().
-  Blk(const BlkSettings& settings, const BlkBacking& backing);
+  /// The backing's descriptors must stay open until attach(). `sibling` is an earlier part of the
+  /// same disk, on another I/O loop: once a flush has failed for one, none succeeds for any.
+  Blk(const BlkSettings& settings, const BlkBacking& backing, const Blk* sibling = nullptr);
   ~Blk() override;
 
   const Counters& counters() const { return counters_; }
@@ -130,8 +131,8 @@ class Blk final : public Device {
   IoFile buffered_file_;
   Features features_;
   bool writeback_;
-  bool flush_failed_ = false;  // for good
-  std::vector<Lane> lanes_;    // by queue
+  const std::shared_ptr<std::atomic<bool>> flush_failed_;  // for good, of all parts of the disk
+  std::vector<Lane> lanes_;                                // by queue
   LogLimit log_limit_;
   Counters counters_;
 };

@@ -58,6 +58,9 @@ class DeviceHost {
   /// The driver broke the device's rules beyond what a request's status can say: sets
   /// DEVICE_NEEDS_RESET (2.1.2), logs `why` once, and stops popping until the reset.
   virtual void fail(std::string_view why) noexcept = 0;
+  /// Whether chains of that queue come to this instance of the device: where several I/O loops
+  /// share its queues, each has an instance of its own (virtio/runners.h).
+  virtual bool serves(QueueIndex queue) const noexcept = 0;
 
  protected:
   ~DeviceHost() = default;

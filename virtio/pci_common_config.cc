@@ -202,7 +202,7 @@ void PciTransport::enable_queue(QueueRegisters& queue) noexcept {
   queue.enabled.store(true, std::memory_order_release);
   if (phase_.load(std::memory_order_acquire) != Phase::Active) return;
   ring_doorbell(queue);
-  runner_.request_queue_enable(index_of(queue), queue.config);
+  runners_.request_queue_enable(index_of(queue), queue.config);
 }
 
 void PciTransport::reset_queue(QueueRegisters& queue) noexcept {
@@ -214,7 +214,7 @@ void PciTransport::reset_queue(QueueRegisters& queue) noexcept {
     return;
   }
   queue.resetting.store(true, std::memory_order_release);
-  runner_.request_queue_reset(index_of(queue));
+  runners_.request_queue_reset(index_of(queue));
 }
 
 // Status --------------------------------------------------------------------------------------
@@ -289,7 +289,7 @@ void PciTransport::activate(Runner::Activation activation) noexcept {
     activation.queues.push_back(queue.config);
   }
   connect_intx();
-  runner_.request_activate(std::move(activation));
+  runners_.request_activate(activation);
 }
 
 void PciTransport::reset() noexcept {
@@ -297,7 +297,7 @@ void PciTransport::reset() noexcept {
     // 4.1.4.3.1: the status reads 0 only when the reset is done. The loop answers.
     phase_.store(Phase::Resetting, std::memory_order_release);
     forget_pending_ = true;
-    runner_.request_reset();
+    runners_.request_reset();
   } else {
     isr_.store(0, std::memory_order_release);
     status_.store(0, std::memory_order_release);

@@ -64,6 +64,12 @@ Features transport_features() {
   return Features(Version1) | IndirectDesc | EventIdx | RingPacked | RingReset;
 }
 
+std::vector<DevicePart> all_parts(const DevicePart& first, std::span<const DevicePart> others) {
+  std::vector<DevicePart> parts{first};
+  for (const DevicePart& other : others) parts.push_back(other);
+  return parts;
+}
+
 uint16_t vector_count(const DeviceTraits& traits) {
   return static_cast<uint16_t>(traits.queue_sizes.size() + 1);
 }
@@ -73,6 +79,10 @@ uint16_t vector_count(const DeviceTraits& traits) {
 // Set-up --------------------------------------------------------------------------------------
 
 PciTransport::PciTransport(Device& device, const PciTransportParts& parts)
+    : PciTransport(device, parts, {}) {}
+
+PciTransport::PciTransport(Device& device, const PciTransportParts& parts,
+                           std::span<const DevicePart> others)
     : PciFunction(identity_of(device.traits())),
       device_(device),
       parts_(parts),
@@ -88,7 +98,7 @@ PciTransport::PciTransport(Device& device, const PciTransportParts& parts)
       config_(device.traits().config),
       config_vector_(kNoVector),
       vector_fds_(vector_count(device.traits())),
-      runner_(parts.loop, parts.memory, device, *this) {
+      runners_(all_parts({.device = device, .loop = parts.loop}, others), parts.memory, *this) {
   assert(msix_table_size(msix_.vectors()) <= kSection);
   assert(config_.size() <= kSection && device.traits().config_writable.size() == config_.size());
   for (size_t i = 0; i < queues_.size(); ++i) queues_[i].max_size = device.traits().queue_sizes[i];
@@ -195,7 +205,7 @@ void PciTransport::write(uint64_t offset, std::span<const std::byte> data) noexc
     case kNotify:
       // Reached while no ioeventfd stands here: the host refused it, or the queue is not live.
       if (within / kNotifyMultiplier < queues_.size()) {
-        runner_.kick(QueueIndex(static_cast<uint16_t>(within / kNotifyMultiplier)));
+        runners_.kick(QueueIndex(static_cast<uint16_t>(within / kNotifyMultiplier)));
       }
       break;
     case kMsixTable: msix_.table_write(within, data); break;
@@ -244,7 +254,7 @@ GuestAddr PciTransport::doorbell_address(const QueueRegisters& queue) const noex
 
 void PciTransport::ring_doorbell(QueueRegisters& queue) noexcept {
   try {
-    const int fd = runner_.kick_fd(index_of(queue));
+    const int fd = runners_.kick_fd(index_of(queue));
     if (queue.has_doorbell || !bar_base_) return;
     queue.has_doorbell = parts_.doorbells.add(doorbell_address(queue), fd);
   } catch (const std::exception& error) {
@@ -255,7 +265,7 @@ void PciTransport::ring_doorbell(QueueRegisters& queue) noexcept {
 void PciTransport::remove_doorbells() noexcept {
   for (QueueRegisters& queue : queues_) {
     if (!queue.has_doorbell) continue;
-    parts_.doorbells.remove(doorbell_address(queue), runner_.kick_fd(index_of(queue)));
+    parts_.doorbells.remove(doorbell_address(queue), runners_.kick_fd(index_of(queue)));
     queue.has_doorbell = false;
   }
 }
@@ -274,16 +284,16 @@ void PciTransport::bar_mapped(unsigned bar, std::optional<GuestAddr> base) noexc
 
 void PciTransport::command_changed(PciCommand command) noexcept {
   msix_.command_changed();
-  runner_.set_bus_master(command.bus_master());
+  runners_.set_bus_master(command.bus_master());
   if (command.bus_master() && phase_.load(std::memory_order_acquire) == Phase::Active) {
-    runner_.request_serving();
+    runners_.request_serving();
   }
-  if (intx_.command_changed(command)) runner_.request_interrupt_check();
+  if (intx_.command_changed(command)) runners_.request_interrupt_check();
 }
 
 void PciTransport::config_written(bool uncovered) noexcept {
   connect_intx();
-  if (uncovered) runner_.request_interrupt_check();
+  if (uncovered) runners_.request_interrupt_check();
 }
 
 // Here and not as the loop raises the line, which must not wait for what this waits for.
@@ -355,7 +365,7 @@ void PciTransport::set_config(uint64_t offset, std::span<const std::byte> data) 
     config_changed_ |= changed;
     if (changed) now = config_;
   }
-  if (changed) runner_.request_config(now);
+  if (changed) runners_.request_config(now);
 }
 
 void PciTransport::config_changed(size_t offset, std::span<const std::byte> bytes) noexcept {

@@ -38,7 +38,7 @@
 #include "virtio/device.h"
 #include "virtio/interrupt.h"
 #include "virtio/pci_transport_state.h"
-#include "virtio/runner.h"
+#include "virtio/runners.h"
 
 namespace ringlet {
 
@@ -58,13 +58,16 @@ class PciTransport final : public PciFunction,
                            private TransportEvents {
  public:
   PciTransport(Device& device, const PciTransportParts& parts);
+  /// With the queues dealt out to `device` on parts.loop and to `others`.
+  PciTransport(Device& device, const PciTransportParts& parts, std::span<const DevicePart> others);
   ~PciTransport() override;
 
-  const Runner& runner() const { return runner_; }
+  /// Any thread.
+  Runner::Counts counts() const { return runners_.counts(); }
 
-  /// On the I/O loop: see Runner.
-  void quiesce(Task& done) noexcept { runner_.quiesce(done); }
-  void resume() noexcept { runner_.resume(); }
+  /// On parts.loop: see Runner.
+  void quiesce(Task& done) noexcept { runners_.quiesce(done); }
+  void resume() noexcept { runners_.resume(); }
 
   /// When quiet, with no vCPU running.
   PciTransportState save() const;
@@ -111,7 +114,7 @@ class PciTransport final : public PciFunction,
   // CapabilityHandler: the PCI configuration access capability (4.1.4.9).
   void capability_read(size_t offset, std::span<std::byte> data) noexcept override;
   void capability_written(size_t offset, std::span<const std::byte> data) noexcept override;
-  // TransportEvents; on the I/O loop.
+  // TransportEvents; on any of the device's I/O loops.
   Target queue_interrupt(QueueIndex queue) noexcept override;
   Target config_interrupt() noexcept override;
   Target pending_intx() noexcept override;
@@ -193,7 +196,7 @@ class PciTransport final : public PciFunction,
   std::atomic<uint16_t> config_vector_;
   std::vector<std::atomic<int>> vector_fds_;  // by vector; -1 until one is assigned
 
-  Runner runner_;
+  Runners runners_;
 };
 
 }  // namespace ringlet

@@ -72,7 +72,7 @@ PciTransportState PciTransport::save() const {
   if (forget_pending_ && status_ == 0) {
     for (MsixVectorState& vector : state.msix.vectors) vector.pending = false;
   }
-  const std::vector<QueuePosition> positions = runner_.positions();
+  const std::vector<QueuePosition> positions = runners_.positions();
   for (size_t i = 0; i < queues_.size(); ++i) {
     const QueueRegisters& queue = queues_[i];
     assert(!queue.resetting);
@@ -200,7 +200,7 @@ void PciTransport::restore_registers(const PciTransportState& state) {
     queue.config = config_of(state.queues[i]);
     queue.vector = restore_vector(state.queues[i].vector);
     queue.enabled = queue.config.enabled;
-    if (queue.config.enabled) runner_.kick_fd(index_of(queue));  // throws, unlike activate()
+    if (queue.config.enabled) runners_.kick_fd(index_of(queue));  // throws, unlike activate()
   }
   const std::vector<std::byte>& writable = device_.traits().config_writable;
   const std::scoped_lock lock(config_mutex_);
@@ -218,7 +218,7 @@ void PciTransport::restore(const PciTransportState& state) {
   config().restore(state.config_space);
   msix_.restore(state.msix);
   intx_.command_changed(config().command());
-  runner_.set_bus_master(config().command().bus_master());
+  runners_.set_bus_master(config().command().bus_master());
   restore_registers(state);
 
   std::vector<Target> pending;
@@ -227,9 +227,9 @@ void PciTransport::restore(const PciTransportState& state) {
     restore_vector(i);
     pending.push_back({.key = i, .fd = vector_fds_[i]});
   }
-  runner_.request_signals(pending);
+  runners_.request_signals(pending);
   if ((state.status & status::kDriverOk) == 0) {
-    runner_.request_config(config_);
+    runners_.request_config(config_);
     return;
   }
   Runner::Activation activation{.features = {},
@@ -241,7 +241,7 @@ void PciTransport::restore(const PciTransportState& state) {
     activation.positions.push_back({.next_avail = queue.next_avail, .next_used = queue.next_used});
   }
   activate(std::move(activation));
-  runner_.request_interrupt_check();
+  runners_.request_interrupt_check();
 }
 
 }  // namespace ringlet

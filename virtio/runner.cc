@@ -14,8 +14,9 @@ constexpr unsigned kChainsPerTurn = 128;
 
 }  // namespace
 
-Runner::Runner(IoLoop& loop, const GuestMemory& memory, Device& device, TransportEvents& events)
-    : loop_(loop), memory_(memory), device_(device), events_(events) {
+Runner::Runner(IoLoop& loop, const GuestMemory& memory, Device& device, TransportEvents& events,
+               QueueShare share)
+    : loop_(loop), memory_(memory), device_(device), events_(events), share_(share) {
   const size_t queues = device.traits().queue_sizes.size();
   for (size_t i = 0; i < queues; ++i) {
     lanes_.push_back(std::make_unique<Lane>(*this, static_cast<uint16_t>(i)));
@@ -48,6 +49,7 @@ void Runner::request_activate(Activation activation) noexcept {
   {
     const std::scoped_lock lock(mail_mutex_);
     mail_.activation = std::move(activation);
+    mail_.failure = false;
   }
   post_mail();
 }
@@ -56,6 +58,14 @@ void Runner::request_reset() noexcept {
   {
     const std::scoped_lock lock(mail_mutex_);
     mail_.reset = true;
+  }
+  post_mail();
+}
+
+void Runner::request_failure() noexcept {
+  {
+    const std::scoped_lock lock(mail_mutex_);
+    mail_.failure = true;
   }
   post_mail();
 }
@@ -137,6 +147,7 @@ void Runner::read_mail() noexcept {
   }
   if (mail.serve) serve_all();
   if (mail.activation) activate(*mail.activation);
+  if (mail.failure && phase_ == Phase::Active) failed_ = true;
   // After a restore it is newer than the configuration that was saved.
   deliver_config();
   for (size_t i = 0; i < lanes_.size(); ++i) {
@@ -164,7 +175,7 @@ void Runner::activate(const Activation& activation) noexcept {
     device_.activate(features_);
   }
   for (size_t i = 0; i < lanes_.size(); ++i) {
-    if (!activation.queues[i].enabled) continue;
+    if (!activation.queues[i].enabled || !share_.has(lanes_[i]->index)) continue;
     const auto position =
         i < activation.positions.size() ? activation.positions[i] : QueuePosition{};
     start_queue(*lanes_[i], activation.queues[i], position);

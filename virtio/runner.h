@@ -27,6 +27,13 @@
 
 namespace ringlet {
 
+/// Which queues a runner serves: `first`, and every `step`th after it.
+struct QueueShare {
+  uint16_t first = 0;
+  uint16_t step = 1;
+  bool has(QueueIndex queue) const { return queue.value() % step == first; }
+};
+
 class Runner final : public DeviceHost {
  public:
   /// What activation needs to know.
@@ -46,8 +53,17 @@ class Runner final : public DeviceHost {
     std::atomic<uint64_t> failures{0};
   };
 
+  /// Their values at one time.
+  struct Counts {
+    uint64_t kicks = 0;
+    uint64_t chains = 0;
+    uint64_t interrupts = 0;
+    uint64_t failures = 0;
+  };
+
   /// `events` and `loop` must outlive it. Nothing is set up before the first activation.
-  Runner(IoLoop& loop, const GuestMemory& memory, Device& device, TransportEvents& events);
+  Runner(IoLoop& loop, const GuestMemory& memory, Device& device, TransportEvents& events,
+         QueueShare share = {});
   Runner(const Runner&) = delete;
   Runner& operator=(const Runner&) = delete;
   /// The loop must have been stopped and drained.
@@ -62,6 +78,8 @@ class Runner final : public DeviceHost {
   void kick(QueueIndex queue) noexcept;
   void request_activate(Activation activation) noexcept;
   void request_reset() noexcept;
+  /// Another part of the device has failed: no chain is taken until the reset. Any thread.
+  void request_failure() noexcept;
   void request_queue_enable(QueueIndex queue, const QueueConfig& config) noexcept;
   void request_queue_reset(QueueIndex queue) noexcept;
   void request_config(std::span<const std::byte> config) noexcept;
@@ -91,6 +109,7 @@ class Runner final : public DeviceHost {
   void complete(Chain chain, uint32_t written) noexcept override;
   void change_config(size_t offset, std::span<const std::byte> bytes) noexcept override;
   void fail(std::string_view why) noexcept override;
+  bool serves(QueueIndex queue) const noexcept override { return share_.has(queue); }
 
  private:
   enum class Phase : uint8_t { Inactive, Active, Stopping, Stopped };
@@ -98,6 +117,7 @@ class Runner final : public DeviceHost {
   /// Requests that the loop has not seen yet.
   struct Mailbox {
     std::optional<Activation> activation;
+    bool failure = false;  // of another part, since the activation
     bool reset = false;
     bool check_interrupt = false;
     bool serve = false;
@@ -189,6 +209,7 @@ class Runner final : public DeviceHost {
   const GuestMemory& memory_;
   Device& device_;
   TransportEvents& events_;
+  const QueueShare share_;
 
   std::mutex mail_mutex_;
   Mailbox mail_;

@@ -31,6 +31,7 @@ struct MachineConfig {
   bool prefault = false;
   std::string serial = "stdio";  ///< or "none", or the name of a file for the output
   uint64_t grace_ms = 10'000;
+  uint32_t io_threads = 1;
   uint64_t io_poll_us = 50;
   std::string pin_vcpus;  ///< a CpuList, as is the next; empty: wherever the host puts them
   std::string pin_io;
@@ -84,9 +85,14 @@ inline constexpr Option<MachineConfig> kMachineOptions[] = {
          .doc = "time the guest has to power off after a first SIGTERM or SIGINT",
          .form = OptionForm::Duration,
          .max = 86'400'000}),
+    option<&MachineConfig::io_threads>(
+        {.name = "io-threads",
+         .doc = "number of I/O loops that the queues are dealt out to, one for each queue at most",
+         .min = 1,
+         .max = 64}),
     option<&MachineConfig::io_poll_us>(
         {.name = "io-poll",
-         .doc = "longest time the I/O loop looks around before it sleeps; 0: sleep at once",
+         .doc = "longest time an I/O loop looks around before it sleeps; 0: sleep at once",
          .form = OptionForm::Instant,
          .max = 10'000}),
     option<&MachineConfig::pin_vcpus>(
@@ -94,7 +100,7 @@ inline constexpr Option<MachineConfig> kMachineOptions[] = {
          .doc = "keep each virtual CPU on one of these CPUs of the host, in turn: 2-5,8",
          .min = 1}),
     option<&MachineConfig::pin_io>(
-        {.name = "pin-io", .doc = "keep the I/O loop on these CPUs of the host: 0,1", .min = 1}),
+        {.name = "pin-io", .doc = "keep the I/O loops on these CPUs of the host: 0,1", .min = 1}),
     option<&MachineConfig::boot_timer>(
         {.name = "boot-timer", .doc = "log when the guest writes 123 to address 0xc0000000"}),
     option<&MachineConfig::debug_exit>(

@@ -177,6 +177,21 @@ DiskFile open_disk(const BlkConfig& config) {
   return disk;
 }
 
+DiskFile open_again(const DiskFile& disk) {
+  const auto again = [](const Fd& file) {
+    const int flags = check(::fcntl(file.get(), F_GETFL), "F_GETFL") & (O_ACCMODE | O_DIRECT);
+    const auto path = fmt::format("/proc/self/fd/{}", file.get());
+    return Fd(check(::open(path.c_str(), flags | O_CLOEXEC), "opening a disk again"));
+  };
+  DiskFile copy;
+  copy.file = again(disk.file);
+  if (disk.buffered) copy.buffered = again(disk.buffered);
+  copy.backing = disk.backing;
+  copy.backing.fd = copy.file.get();
+  copy.backing.buffered_fd = copy.buffered.get();
+  return copy;
+}
+
 bool is_deleted(const Fd& file) noexcept {
   struct stat info {};
   return ::fstat(file.get(), &info) == 0 && S_ISREG(info.st_mode) && info.st_nlink == 0;

@@ -22,6 +22,11 @@ void check_disk(const BlkConfig& config);
 /// readers; a block device that is to be written must not be mounted either.
 DiskFile open_disk(const BlkConfig& config);
 
+/// The same disk for one more I/O loop, which needs files of its own: of each opening Linux reports
+/// a failed write-back once, and who shared one might hear of it from nobody. Throws
+/// std::system_error.
+DiskFile open_again(const DiskFile& disk);
+
 /// True for a regular file that no name leads to any more: it goes with its last user.
 bool is_deleted(const Fd& file) noexcept;
 

@@ -42,17 +42,33 @@ uint32_t queue_count(const BlkConfig& config) {
   return config.queues;
 }
 
+/// On how many loops a device with so many queues is.
+uint32_t part_count(uint32_t queues, size_t loops) {
+  return static_cast<uint32_t>(std::min<size_t>(queues, loops));
+}
+
+uint32_t all_queues(const MachineConfig& config) {
+  uint32_t queues = 0;
+  for (const auto& any : config.devices) {
+    visit_device(any, [&](const auto&, const auto& device) { queues += queue_count(device); });
+  }
+  return queues;
+}
+
 /// Rings and a file table for what the devices can have under way at once, and no larger: a host of
 /// many small machines keeps them for each.
-UringOptions loop_options(const MachineConfig& config) {
+UringOptions loop_options(const MachineConfig& config, size_t loops) {
   constexpr uint32_t kFilesOfMachine = 32;  // serial port, wake-up
   constexpr uint32_t kFilesOfDevice = 8;    // what it works on, configuration changes, INTx
   constexpr uint32_t kFilesOfQueue = 2;     // doorbell and interrupt
   constexpr uint32_t kCompletionsOfQueue = 256;
-  uint32_t queues = 0;
+  uint32_t queues = 0;  // of a device the largest part
   uint32_t files = kFilesOfMachine;
   for (const auto& any : config.devices) {
-    visit_device(any, [&](const auto&, const auto& device) { queues += queue_count(device); });
+    visit_device(any, [&](const auto&, const auto& device) {
+      const uint32_t parts = part_count(queue_count(device), loops);
+      queues += (queue_count(device) + parts - 1) / parts;
+    });
     files += kFilesOfDevice;
   }
   UringOptions options;
@@ -63,13 +79,31 @@ UringOptions loop_options(const MachineConfig& config) {
   return options;
 }
 
-/// Opens what the host has to give for a device and makes the device. One overload for each type.
-void make_device(const BlkConfig& config, PciDevice& slot) {
-  DiskFile disk = open_disk(config);
+std::vector<std::unique_ptr<UringLoop>> make_loops(const MachineConfig& config) {
+  const size_t count = std::max(part_count(all_queues(config), config.io_threads), 1U);
+  const UringOptions options = loop_options(config, count);
+  std::vector<std::unique_ptr<UringLoop>> loops;
+  while (loops.size() < count) loops.push_back(std::make_unique<UringLoop>(options));
+  return loops;
+}
+
+/// Opens what the host has to give for a device and makes an instance of the device for each loop
+/// that is to serve it. One overload for each type.
+void make_device(const BlkConfig& config, uint32_t parts, PciDevice& slot) {
   slot.source = file_label("disk", config.path);
-  slot.device = std::make_unique<Blk>(blk_settings(config, slot.name), disk.backing);
-  slot.files.push_back(std::move(disk.file));
-  if (disk.buffered) slot.files.push_back(std::move(disk.buffered));
+  const Blk* sibling = nullptr;
+  const auto add_part = [&](DiskFile disk) {
+    auto part = std::make_unique<Blk>(blk_settings(config, slot.name), disk.backing, sibling);
+    sibling = part.get();
+    slot.parts.push_back(std::move(part));
+    slot.files.push_back(std::move(disk.file));
+    if (disk.buffered) slot.files.push_back(std::move(disk.buffered));
+  };
+  DiskFile first = open_disk(config);
+  std::vector<DiskFile> others;
+  while (others.size() + 1 < parts) others.push_back(open_again(first));
+  add_part(std::move(first));
+  for (DiskFile& other : others) add_part(std::move(other));
 }
 
 Outcome outcome_of(const Vcpu& vcpu, const VcpuExit& exit) {
@@ -106,7 +140,7 @@ Machine::Machine(const MachineConfig& config)
       interrupts_(vm_),
       doorbells_(vm_),
       pit_(vm_, buses_.port),
-      loop_(loop_options(config)),
+      loops_(make_loops(config)),
       io_cpus_(parse_cpu_list(config.pin_io, "--pin-io")),
       bridge_(buses_, {.ecam = kEcam, .window32 = kPciWindow32, .window64 = window64_}) {
   watch_guest_memory(&memory_);
@@ -114,7 +148,7 @@ Machine::Machine(const MachineConfig& config)
   make_vcpus(config);
   load_guest(config);
   // Last of what can be refused, since it may create the console's file.
-  legacy_ = std::make_unique<LegacyDevices>(config, buses_, interrupts_, loop_, *this);
+  legacy_ = std::make_unique<LegacyDevices>(config, buses_, interrupts_, *loops_.front(), *this);
   naming_threads([&] {
     threads_ = std::make_unique<VcpuThreads>(
         vcpus_, buses_, [this](Vcpu& vcpu, const VcpuExit& exit) { vcpu_left(vcpu, exit); },
@@ -128,6 +162,7 @@ Machine::~Machine() {
 }
 
 void Machine::add_devices(const MachineConfig& config) {
+  size_t next_loop = 0;
   for (size_t i = 0; i < config.devices.size(); ++i) {
     // Slot 0 is the host bridge.
     const auto number = static_cast<unsigned>(i + 1);
@@ -135,15 +170,21 @@ void Machine::add_devices(const MachineConfig& config) {
     auto slot = std::make_unique<PciDevice>();
     visit_device(config.devices[i], [&](const auto& type, const auto& device) {
       slot->name = device.id.empty() ? fmt::format("{} 00:{:02x}.0", type.name, number) : device.id;
-      make_device(device, *slot);
+      make_device(device, part_count(queue_count(device), loops_.size()), *slot);
     });
-    slot->transport = std::make_unique<PciTransport>(
-        *slot->device, PciTransportParts{.interrupts = interrupts_,
-                                         .doorbells = doorbells_,
-                                         .loop = loop_,
-                                         .memory = memory_,
-                                         .pin = IntxPin::A,
-                                         .intx_gsi = intx_gsi(number, 0)});
+    std::vector<DevicePart> parts;
+    for (const auto& part : slot->parts) {
+      parts.push_back({.device = *part, .loop = *loops_[next_loop++ % loops_.size()]});
+    }
+    slot->transport =
+        std::make_unique<PciTransport>(parts.front().device,
+                                       PciTransportParts{.interrupts = interrupts_,
+                                                         .doorbells = doorbells_,
+                                                         .loop = parts.front().loop,
+                                                         .memory = memory_,
+                                                         .pin = IntxPin::A,
+                                                         .intx_gsi = intx_gsi(number, 0)},
+                                       std::span(parts).subspan(1));
     bridge_.add(*slot->transport, number);
     devices_.push_back(std::move(slot));
   }
@@ -188,7 +229,12 @@ void Machine::start() {
   // woken, and its thread comes to life beside the guest's first instructions.
   legacy_->start();
   threads_->resume();
-  naming_threads([&] { io_thread_ = std::make_unique<IoThread>(loop_, "io-loop", io_cpus_); });
+  naming_threads([&] {
+    for (size_t i = 0; i < loops_.size(); ++i) {
+      const std::string name = loops_.size() == 1 ? "io-loop" : fmt::format("io-loop{}", i);
+      io_threads_.push_back(std::make_unique<IoThread>(*loops_[i], name, io_cpus_));
+    }
+  });
 }
 
 void Machine::vcpu_left(Vcpu& vcpu, const VcpuExit& exit) {
@@ -228,9 +274,9 @@ void Machine::press_power_button() {
 
 void Machine::stop() {
   if (threads_) threads_->stop();
-  if (io_thread_) {
+  if (!io_threads_.empty()) {
     legacy_->console().flush();
-    io_thread_.reset();
+    io_threads_.clear();
     for (const auto& device : devices_) {
       if (device->files.empty() || !is_deleted(device->files.front())) continue;
       log_warn("{}: its file was deleted meanwhile, what the guest wrote is lost", device->source);

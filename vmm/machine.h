@@ -64,7 +64,7 @@ class Machine final : public MachineControl, public MachineEvents {
   KvmDoorbells doorbells_;
   Buses buses_;
   LatePit pit_;
-  UringLoop loop_;
+  std::vector<std::unique_ptr<UringLoop>> loops_;  // the first has the PC's own devices as well
   const CpuList io_cpus_;
   HostBridge bridge_;
   std::unique_ptr<LegacyDevices> legacy_;
@@ -76,7 +76,7 @@ class Machine final : public MachineControl, public MachineEvents {
   mutable std::mutex outcome_mutex_;
   Outcome outcome_;
 
-  std::unique_ptr<IoThread> io_thread_;
+  std::vector<std::unique_ptr<IoThread>> io_threads_;  // by loop
   std::unique_ptr<VcpuThreads> threads_;
 };
 

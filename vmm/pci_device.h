@@ -16,7 +16,7 @@ struct PciDevice {
   std::string name;       ///< for the log: its id, or its type and place
   std::string source;     ///< what the host gives for it, with its path: disk 'root.ext4'
   std::vector<Fd> files;  ///< open, and locked, as long as the device lives
-  std::unique_ptr<Device> device;
+  std::vector<std::unique_ptr<Device>> parts;  ///< one for each I/O loop that serves it
   std::unique_ptr<PciTransport> transport;
 };
 

@@ -6,7 +6,7 @@
 
 namespace ringlet {
 PciMachine::PciMachine(Device& device, const SimulatedLoop::Options& loop_options,
-                       GuestMemory* given)
+                       GuestMemory* given, std::span<const DevicePart> others)
     : own_memory(given == nullptr
                      ? std::make_unique<GuestMemory>(std::span(&kMemory, 1), MemoryBacking{})
                      : nullptr),
@@ -14,12 +14,14 @@ PciMachine::PciMachine(Device& device, const SimulatedLoop::Options& loop_option
       heap(memory, {kHeapStart, kMemory.size - kHeapStart}),
       loop(loop_options),
       bridge(buses, kLayout),
-      transport(device, {.interrupts = interrupts,
-                         .doorbells = doorbells,
-                         .loop = loop,
-                         .memory = memory,
-                         .pin = IntxPin::A,
-                         .intx_gsi = Gsi(10)}),
+      transport(device,
+                {.interrupts = interrupts,
+                 .doorbells = doorbells,
+                 .loop = loop,
+                 .memory = memory,
+                 .pin = IntxPin::A,
+                 .intx_gsi = Gsi(10)},
+                others),
       bdf(bridge.add(transport)),
       driver({.buses = buses,
               .ecam = GuestAddr(kLayout.ecam.base),

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "kvm/bus.h"
@@ -23,9 +24,10 @@ class PciMachine {
                                      .window32 = {0xd0000000, 1 << 28},
                                      .window64 = {1ULL << 32, 1ULL << 32}};
 
-  /// `memory`: another machine's, which this one carries on with.
+  /// `memory`: another machine's, which this one carries on with. `others`: parts of the device on
+  /// loops of their own, which outlive the machine.
   PciMachine(Device& device, const SimulatedLoop::Options& loop_options,
-             GuestMemory* memory = nullptr);
+             GuestMemory* memory = nullptr, std::span<const DevicePart> others = {});
   ~PciMachine();
   PciMachine(const PciMachine&) = delete;
   PciMachine& operator=(const PciMachine&) = delete;

@@ -68,6 +68,7 @@ class Watcher final : public Device, private DeviceHost {
     host_->change_config(offset, bytes);
   }
   void fail(std::string_view why) noexcept override { host_->fail(why); }
+  bool serves(QueueIndex queue) const noexcept override { return host_->serves(queue); }
 
   Blk& blk_;
   ShadowMemory& shadow_;

@@ -137,7 +137,9 @@ TEST_CASE("a read-only disk refuses writes, and its file stays as it was") {
 TEST_CASE("every queue of a disk works, on as many vCPUs") {
   const TemporaryDirectory files;
   const std::string disk = files.make_disk("disk", 4 * kMib);
-  const Ended end = run_blk("queues=4 requests=64", "path=" + disk + ",queues=4", {"--cpus", "4"});
+  const std::string io_threads = GENERATE("1", "3");
+  const Ended end = run_blk("queues=4 requests=64", "path=" + disk + ",queues=4",
+                            {"--cpus", "4", "--io-threads", io_threads});
   CHECK_THAT(end.output, Contains("\n4 queues: ok\n"));
   CHECK(end.status == 1);
 }

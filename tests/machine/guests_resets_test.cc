@@ -46,6 +46,20 @@ TEST_CASE("queues that are reset one at a time leave the others undisturbed") {
   CHECK(end.status == 1);
 }
 
+TEST_CASE("resets of a disk on several I/O threads leave no late writes") {
+  const TemporaryDirectory files;
+  const std::string disk = files.make_disk("disk", kDiskBytes);
+  const std::string options = GENERATE("", " packed=1");
+  const Ended end = run(guest("resets", "n=400 queues=4" + options,
+                              {"--io-threads", "3", "--disk", "path=" + disk + ",queues=4"}));
+  CHECK(end.output ==
+        "queue reset: offered\n"
+        "device resets: 200, queue resets: 200\n"
+        "no late writes\n");
+  CHECK(end.status == 1);
+  CHECK(end.log == "");
+}
+
 TEST_CASE("resets of a disk past the page cache leave no late writes") {
   const TemporaryDirectory files;
   const std::string disk = files.make_disk("disk", kDiskBytes);

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -58,6 +59,27 @@ TEST_CASE("threads stay on the CPUs they are given, virtual CPUs in turn") {
   CHECK(cpus.at("vcpu2") == one);
   CHECK(cpus.at("io-loop") == other);
   CHECK(cpus.at("ringlet") == status_field("/proc/self", "Cpus_allowed_list:"));
+}
+
+TEST_CASE("there is an I/O thread for each queue, and no more than were asked for") {
+  const TemporaryDirectory files;
+  const std::string disks[] = {files.make_disk("one", 1 << 20), files.make_disk("two", 1 << 20)};
+  const auto io_threads = [&](const std::string& asked, const std::string& queues) {
+    Arguments command = guest("first", "", {"--io-threads", asked});
+    for (const std::string& disk : disks) {
+      command.insert(command.end(), {"--disk", "path=" + disk + ",queues=" + queues});
+    }
+    Process process(command);
+    REQUIRE(process.wait_for_output("+"));
+    std::set<std::string> names;
+    for (const auto& [name, cpus] : allowed_cpus(process.pid())) {
+      if (name.starts_with("io-loop")) names.insert(name);
+    }
+    return names;
+  };
+  CHECK(io_threads("1", "4") == std::set<std::string>{"io-loop"});
+  CHECK(io_threads("3", "4") == std::set<std::string>{"io-loop0", "io-loop1", "io-loop2"});
+  CHECK(io_threads("8", "1") == std::set<std::string>{"io-loop0", "io-loop1"});
 }
 
 TEST_CASE("a CPU that is not ours is refused before anything starts") {

@@ -163,6 +163,7 @@ class DiskDriver {
   bool was_tainted_ = false;  // at some time in this turn
   uint64_t reset_turn_ = UINT64_MAX;
   bool failed_ = false;            // and this is known
+  bool could_take_ = true;         // chains, going by the end of the turn before that
   bool takes_chains_ = true;       // false: it was at rest at the end of the last turn
   uint64_t chains_seen_ = 0;       // that it had taken by then
   std::vector<uint16_t> resumed_;  // vectors that were pending at a move: signalled anew

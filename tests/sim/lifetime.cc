@@ -39,7 +39,7 @@ void Lifetime::power_on() {
   for (const DiskPlan& disk : plan_.disks) {
     disks_.push_back(
         std::make_unique<SimulatedDisk>(*board_, disk, static_cast<int>(disks_.size())));
-    disks_.back()->meddler().meanwhile = [this] { act_meanwhile(); };
+    disks_.back()->set_meanwhile([this] { act_meanwhile(); });
     board_->doorbells.refuse |= disk.refuse_doorbells;
   }
   board_->bridge.assign_bars();
@@ -247,20 +247,22 @@ void Lifetime::shut_down() {
   expect(board_->loop.in_flight() == polls, "{} operations are under way at the end",
          board_->loop.in_flight() - polls);
   size_t files = 0;
-  for (const DiskPlan& disk : plan_.disks) files += 1 + 2UL * disk.queues + 1 + 2;
+  // Of each part the disk's two files, the vector for configuration changes, INTx and its
+  // acknowledgement; of each queue its doorbell and its vector.
+  for (const DiskPlan& disk : plan_.disks) files += 5UL * disk.parts + 2UL * disk.queues;
   expect(board_->loop.files() <= files, "the loop has {} files, expected {} at most",
          board_->loop.files(), files);
 }
 
 uint64_t Lifetime::requests() const {
   uint64_t sum = requests_before_;
-  for (const auto& disk : disks_) sum += disk->transport().runner().counters().chains;
+  for (const auto& disk : disks_) sum += disk->transport().counts().chains;
   return sum;
 }
 
 uint64_t Lifetime::merged() const {
   uint64_t sum = merged_before_;
-  for (const auto& disk : disks_) sum += disk->blk().counters().merged;
+  for (const auto& disk : disks_) sum += disk->merged();
   return sum;
 }
 

@@ -19,6 +19,7 @@ DiskPlan draw_disk(SimRandom& random) {
   disk.sectors = random.pick(kSectors);
   disk.queues = random.pick(kQueues);
   disk.queue_size = random.pick(kQueueSizes);
+  disk.parts = random.percent(50) ? 1 : random.between<uint16_t>(1, disk.queues);
   disk.readonly = random.percent(10);
   disk.discard = random.percent(85);
   disk.writeback = random.percent(70);

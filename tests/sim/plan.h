@@ -46,6 +46,7 @@ struct DiskPlan {
   uint64_t sectors = 0;
   uint16_t queues = 1;
   uint16_t queue_size = 16;
+  uint16_t parts = 1;  // that the queues are dealt out to
   bool readonly = false;
   bool discard = true;
   bool writeback = true;

@@ -57,20 +57,56 @@ SimulatedDisk::SimulatedDisk(SimulatedBoard& board, const DiskPlan& plan, int nu
       serial_("serial-" + std::to_string(number)),
       file_(board.loop.add_bytes(initial_contents(plan.sectors))),
       buffered_(board.loop.add_same(file_)),
-      blk_(settings_of(plan, serial_), backing_of(plan)),
-      meddler_(blk_),
+      blks_(make_blks()),
+      meddlers_(make_meddlers()),
       interrupts_(board.loop, kFirstFd + number * kFdsPerDisk + 2),
-      transport_(meddler_, {.interrupts = interrupts_,
-                            .doorbells = board.doorbells,
-                            .loop = board.loop,
-                            .memory = board.memory,
-                            .pin = IntxPin::A,
-                            .intx_gsi = Gsi(10)}),
+      transport_(*meddlers_.front(),
+                 {.interrupts = interrupts_,
+                  .doorbells = board.doorbells,
+                  .loop = board.loop,
+                  .memory = board.memory,
+                  .pin = IntxPin::A,
+                  .intx_gsi = Gsi(10)},
+                 other_parts()),
       bdf_(board.bridge.add(transport_)),
       model_(plan.sectors) {
   board.loop.stand_in(kFirstFd + number * kFdsPerDisk, file_);
   board.loop.stand_in(kFirstFd + number * kFdsPerDisk + 1, buffered_);
   interrupts_.msi_left = plan.msi_left;
+}
+
+std::vector<std::unique_ptr<Blk>> SimulatedDisk::make_blks() const {
+  std::vector<std::unique_ptr<Blk>> blks;
+  for (uint16_t i = 0; i < plan_.parts; ++i) {
+    const Blk* const sibling = blks.empty() ? nullptr : blks.back().get();
+    blks.push_back(std::make_unique<Blk>(settings_of(plan_, serial_), backing_of(plan_), sibling));
+  }
+  return blks;
+}
+
+std::vector<std::unique_ptr<Meddler>> SimulatedDisk::make_meddlers() const {
+  std::vector<std::unique_ptr<Meddler>> meddlers;
+  for (const auto& blk : blks_) meddlers.push_back(std::make_unique<Meddler>(*blk));
+  return meddlers;
+}
+
+/// All on the one loop: between two of its turns, and within them, they still come in any order.
+std::vector<DevicePart> SimulatedDisk::other_parts() const {
+  std::vector<DevicePart> parts;
+  for (size_t i = 1; i < meddlers_.size(); ++i) {
+    parts.push_back({.device = *meddlers_[i], .loop = board_.loop});
+  }
+  return parts;
+}
+
+void SimulatedDisk::set_meanwhile(const std::function<void()>& act) {
+  for (const auto& meddler : meddlers_) meddler->meanwhile = act;
+}
+
+uint64_t SimulatedDisk::merged() const {
+  uint64_t sum = 0;
+  for (const auto& blk : blks_) sum += blk->counters().merged;
+  return sum;
 }
 
 void SimulatedDisk::take_over(SimulatedDisk& other) {

@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "kvm/bus.h"
 #include "pci/host_bridge.h"
@@ -40,9 +43,10 @@ class SimulatedDisk {
   const DiskPlan& plan() const { return plan_; }
   const std::string& serial() const { return serial_; }
   SimulatedInterrupts& interrupts() { return interrupts_; }
-  const Blk& blk() const { return blk_; }
+  uint64_t merged() const;
   PciTransport& transport() { return transport_; }
-  Meddler& meddler() { return meddler_; }
+  /// Called in the midst of whatever a part of the device does.
+  void set_meanwhile(const std::function<void()>& act);
   Bdf bdf() const { return bdf_; }
   DiskModel& model() { return model_; }
   /// Whether its BAR is decoded where it points.
@@ -66,6 +70,9 @@ class SimulatedDisk {
   void check_stable(uint64_t sector, uint64_t sectors) const;
 
  private:
+  std::vector<std::unique_ptr<Blk>> make_blks() const;
+  std::vector<std::unique_ptr<Meddler>> make_meddlers() const;
+  std::vector<DevicePart> other_parts() const;
   static BlkSettings settings_of(const DiskPlan& plan, const std::string& serial);
   BlkBacking backing_of(const DiskPlan& plan) const;
   SimFile& contents() const { return board_.loop.file(file_); }
@@ -76,8 +83,8 @@ class SimulatedDisk {
   const std::string serial_;
   const IoFile file_;
   const IoFile buffered_;
-  Blk blk_;
-  Meddler meddler_;
+  std::vector<std::unique_ptr<Blk>> blks_;  // by part
+  std::vector<std::unique_ptr<Meddler>> meddlers_;
   SimulatedInterrupts interrupts_;
   PciTransport transport_;
   const Bdf bdf_;

@@ -154,7 +154,7 @@ TEST_CASE("no notification follows the end of a reset, even of what failed in th
   machine.offer(0);
   machine.run();
   CHECK(machine.driver.status() == 0);
-  CHECK(machine.transport.runner().counters().interrupts == 1);
+  CHECK(machine.transport.counts().interrupts == 1);
   CHECK(machine.driver.take_interrupts(0) == 0);
 }
 

@@ -73,9 +73,9 @@ TEST_CASE("a batch ends with one store of the used index and one interrupt") {
   machine.offer(0, 10);
   machine.run();
   CHECK(machine.take_used(0) == 10);
-  CHECK(machine.transport.runner().counters().interrupts == 1);
-  CHECK(machine.transport.runner().counters().kicks == 1);
-  CHECK(machine.transport.runner().counters().chains == 10);
+  CHECK(machine.transport.counts().interrupts == 1);
+  CHECK(machine.transport.counts().kicks == 1);
+  CHECK(machine.transport.counts().chains == 10);
 }
 
 TEST_CASE("chains that come home in one turn later on share an interrupt, too") {
@@ -84,11 +84,11 @@ TEST_CASE("chains that come home in one turn later on share an interrupt, too") 
   machine.start();
   machine.offer(0, 5);
   machine.run();
-  CHECK(machine.transport.runner().counters().interrupts == 0);
+  CHECK(machine.transport.counts().interrupts == 0);
   machine.give_back();
   machine.run();
   CHECK(machine.take_used(0) == 5);
-  CHECK(machine.transport.runner().counters().interrupts == 1);
+  CHECK(machine.transport.counts().interrupts == 1);
 }
 
 TEST_CASE("a device is told of the end of each drain") {
@@ -221,7 +221,7 @@ TEST_CASE("a broken queue ends its device with NEEDS_RESET and a configuration i
   machine.offer(1);
   machine.run();
   CHECK(machine.handled.empty());
-  CHECK(machine.transport.runner().counters().failures == 1);
+  CHECK(machine.transport.counts().failures == 1);
 }
 
 TEST_CASE("what a failed device still has out is given back") {

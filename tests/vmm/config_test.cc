@@ -69,6 +69,7 @@ constexpr std::string_view kFullMachine = R"({
   "prefault": true,
   "serial": "out.txt",
   "grace": "1500ms",
+  "io-threads": 2,
   "io-poll": "20us",
   "pin-vcpus": "0-1,3",
   "pin-io": "2",
@@ -112,6 +113,7 @@ TEST_CASE("every field of the JSON reaches the configuration") {
   CHECK(config.huge_pages);
   CHECK(config.serial == "out.txt");
   CHECK(config.grace_ms == 1500);
+  CHECK(config.io_threads == 2);
   CHECK(config.io_poll_us == 20);
   CHECK(config.prefault);
   CHECK(config.pin_vcpus == "0-1,3");

@@ -90,7 +90,7 @@ void DiskDriver::check_turn() {
 void DiskDriver::clear_the_way() {
   pci_->config_write(kConfigCommand, 2, kCommand);
   pci_->move_bar(home_);
-  takes_chains_ = true;
+  takes_chains_ = could_take_ = true;
 }
 
 bool DiskDriver::carry_on() {

@@ -53,7 +53,7 @@ void DiskDriver::move_to(SimulatedDisk& disk, const PciTransportState& state) {
   quiet_.asked = quiet_.reached = quiet_.checked = false;
   failures_seen_ = chains_seen_ = 0;
   reset_turn_ = UINT64_MAX;
-  takes_chains_ = true;
+  takes_chains_ = could_take_ = true;
 }
 
 DiskDriver::Lane* DiskDriver::pick_lane(Life life) {
@@ -210,7 +210,7 @@ void DiskDriver::finish_reset() {
   }
   life_ = Life::Down;
   tainted_ = must_fail_ = failed_ = false;
-  takes_chains_ = true;
+  takes_chains_ = could_take_ = true;
   reset_turn_ = disk_->board().loop.turns();
 }
 
@@ -240,7 +240,7 @@ void DiskDriver::resume() {
   if (!quiet_.reached) return;
   note("disk {}: resume", disk_->number());
   quiet_.asked = quiet_.reached = quiet_.checked = false;
-  takes_chains_ = true;
+  takes_chains_ = could_take_ = true;
   disk_->transport().resume();
 }
 

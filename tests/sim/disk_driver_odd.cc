@@ -22,7 +22,7 @@ void DiskDriver::change_bus_master() {
   const bool master = random_.percent(50);
   note("disk {}: bus master: {}", disk_->number(), master);
   pci_->set_command(PciCommand::kBusMaster, master);
-  takes_chains_ = true;
+  takes_chains_ = could_take_ = true;
 }
 
 void DiskDriver::change_masks() {

@@ -104,8 +104,12 @@ TEST_CASE("the queues of one part are reset while the other works on") {
 
 TEST_CASE("where one part fails the whole device does, until the reset") {
   TwoLoops two;
-  SECTION("while all are at work") { two.run(); }
-  SECTION("before another has begun") { two.other_loop.run_until_idle(); }
+  SECTION("while all are at work") {
+    two.run();
+  }
+  SECTION("before another has begun") {
+    two.other_loop.run_until_idle();
+  }
   two.second.host->fail("the driver went mad");
   CHECK((two.machine.driver.status() & status::kNeedsReset) != 0);
   two.run();

@@ -14,13 +14,12 @@
 
 namespace ringlet {
 
-Blk::Blk(const BlkSettings& settings, const BlkBacking& backing, const Blk* sibling)
+Blk::Blk(const BlkSettings& settings, const BlkBacking& backing, Blk* first)
     : settings_(settings),
       backing_(backing),
       traits_(make_traits()),
       writeback_(settings.writeback),
-      flush_failed_(sibling != nullptr ? sibling->flush_failed_
-                                       : std::make_shared<std::atomic<bool>>(false)),
+      flush_failed_(first != nullptr ? first->own_flush_failed_ : own_flush_failed_),
       lanes_(settings.queues) {
   assert(backing.size % kSector == 0 && settings.serial.size() <= kSerialBytes);
 }

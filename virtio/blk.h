@@ -67,9 +67,10 @@ class Blk final : public Device {
     std::atomic<uint64_t> host_errors{0};   ///< requests that the host could not do
   };
 
-  /// The backing's descriptors must stay open until attach(). `sibling` is an earlier part of the
-  /// same disk, on another I/O loop: once a flush has failed for one, none succeeds for any.
-  Blk(const BlkSettings& settings, const BlkBacking& backing, const Blk* sibling = nullptr);
+  /// The backing's descriptors must stay open until attach(). `first` is the first part of the same
+  /// disk, on another I/O loop, and outlives this: once a flush has failed for one, none succeeds
+  /// for any.
+  Blk(const BlkSettings& settings, const BlkBacking& backing, Blk* first = nullptr);
   ~Blk() override;
 
   const Counters& counters() const { return counters_; }
@@ -131,8 +132,9 @@ class Blk final : public Device {
   IoFile buffered_file_;
   Features features_;
   bool writeback_;
-  const std::shared_ptr<std::atomic<bool>> flush_failed_;  // for good, of all parts of the disk
-  std::vector<Lane> lanes_;                                // by queue
+  std::atomic<bool> own_flush_failed_ = false;
+  std::atomic<bool>& flush_failed_;  // for good; the first part's own
+  std::vector<Lane> lanes_;          // by queue
   LogLimit log_limit_;
   Counters counters_;
 };

@@ -150,7 +150,7 @@ void Blk::submit_zeroes(Request& request) noexcept {
 
 void Blk::start_flush(Request& request) noexcept {
   request.step = Request::Step::Flush;
-  if (*flush_failed_) return finish(request, VIRTIO_BLK_S_IOERR);
+  if (flush_failed_) return finish(request, VIRTIO_BLK_S_IOERR);
   host_->loop().flush(file_, request);
 }
 
@@ -232,13 +232,13 @@ void Blk::note_flush(int32_t result) noexcept {
   // request that nobody waits for any more: a later success would tell the driver that they are
   // stable.
   const bool undecided = result == -EINTR || result == -EAGAIN || result == -ECANCELED;
-  if (result < 0 && !undecided) *flush_failed_ = true;
+  if (result < 0 && !undecided) flush_failed_ = true;
 }
 
 void Blk::flush_done(Request& request, int32_t result) noexcept {
   if (result == -EINTR || result == -EAGAIN) return start_flush(request);
   if (result < 0) return host_error(request, result);
-  finish(request, *flush_failed_ ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
+  finish(request, flush_failed_ ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
 }
 
 void Blk::host_error(Request& request, int32_t result) noexcept {

@@ -158,7 +158,7 @@ void Runner::read_mail() noexcept {
     if (mail.queue_resets[i]) begin_queue_reset(lane);
   }
   for (const TransportEvents::Target& target : mail.signals) signal(target);
-  if (mail.check_interrupt) signal(events_.pending_intx());
+  if (mail.check_interrupt) raise_pending_intx();
   if (mail.reset) begin_reset();
 }
 
@@ -300,7 +300,13 @@ void Runner::Resample::completed(int32_t result, bool more) noexcept {
   polling = more;
   if (result < 0) return;
   runner.watch_resample();
-  runner.signal(runner.events_.pending_intx());
+  runner.raise_pending_intx();
+}
+
+// Not by a part of the device that was reset ahead of the others, which keep the line's reason
+// alive for a while.
+void Runner::raise_pending_intx() noexcept {
+  if (phase_ == Phase::Active) signal(events_.pending_intx());
 }
 
 void Runner::change_config(size_t offset, std::span<const std::byte> bytes) noexcept {

@@ -198,6 +198,7 @@ class Runner final : public DeviceHost {
   void serve_all() noexcept;
   void signal(TransportEvents::Target target) noexcept;
   void watch_resample() noexcept;
+  void raise_pending_intx() noexcept;
   bool idle() const noexcept;
   bool quiet() const noexcept { return idle() && !barrier_.under_way; }
   bool serving() const noexcept {

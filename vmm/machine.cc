@@ -91,10 +91,10 @@ std::vector<std::unique_ptr<UringLoop>> make_loops(const MachineConfig& config) 
 /// that is to serve it. One overload for each type.
 void make_device(const BlkConfig& config, uint32_t parts, PciDevice& slot) {
   slot.source = file_label("disk", config.path);
-  const Blk* sibling = nullptr;
+  Blk* first_part = nullptr;
   const auto add_part = [&](DiskFile disk) {
-    auto part = std::make_unique<Blk>(blk_settings(config, slot.name), disk.backing, sibling);
-    sibling = part.get();
+    auto part = std::make_unique<Blk>(blk_settings(config, slot.name), disk.backing, first_part);
+    if (first_part == nullptr) first_part = part.get();
     slot.parts.push_back(std::move(part));
     slot.files.push_back(std::move(disk.file));
     if (disk.buffered) slot.files.push_back(std::move(disk.buffered));

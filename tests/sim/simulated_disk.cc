@@ -78,8 +78,8 @@ SimulatedDisk::SimulatedDisk(SimulatedBoard& board, const DiskPlan& plan, int nu
 std::vector<std::unique_ptr<Blk>> SimulatedDisk::make_blks() const {
   std::vector<std::unique_ptr<Blk>> blks;
   for (uint16_t i = 0; i < plan_.parts; ++i) {
-    const Blk* const sibling = blks.empty() ? nullptr : blks.back().get();
-    blks.push_back(std::make_unique<Blk>(settings_of(plan_, serial_), backing_of(plan_), sibling));
+    Blk* const first = blks.empty() ? nullptr : blks.front().get();
+    blks.push_back(std::make_unique<Blk>(settings_of(plan_, serial_), backing_of(plan_), first));
   }
   return blks;
 }

@@ -20,7 +20,6 @@ constexpr unsigned kReadBack = 3;
 constexpr unsigned kLatch = 0;
 constexpr uint8_t kNoStatus = 1 << 4;      // of a read-back command
 constexpr uint8_t kFirstCounter = 1 << 1;  // and the two above
-constexpr uint8_t kLowByte = 1;
 constexpr uint8_t kHighByte = 2;
 constexpr uint8_t kLowThenHigh = 3;
 constexpr uint8_t kHighOfBoth = 4;  // KVM's state behind the low byte
@@ -72,7 +71,7 @@ void write_count(kvm_pit_channel_state& counter, uint8_t value) noexcept {
     case kHighOfBoth:
       counter.write_state = kLowThenHigh;
       return load(counter, counter.write_latch | uint32_t{value} << 8);
-    default: return load(counter, value);
+    default: return load(counter, value);  // the low byte, also before any control word
   }
 }
 

@@ -85,7 +85,7 @@ Command qemu_command(const Party& party, const BlkSetup& setup, bool direct) {
 
 void make_realtime(Command& command, bool realtime) {
   if (!realtime) return;
-  const std::array<const char*, 3> prefix{"chrt", "-f", kPriority};
+  const std::array<const char*, 3> prefix{"chrt", "-r", kPriority};
   command.insert(command.begin(), prefix.begin(), prefix.end());
 }
 

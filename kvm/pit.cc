@@ -1,9 +1,10 @@
-// The PIT (Intel 8254 timer), which KVM plays, made when the guest first asks for it.
+// The PIT (Intel 8254 timer), which KVM plays, made when the guest first lets it count.
 #include "kvm/pit.h"
 
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 
 #include "kvm/error.h"
@@ -27,6 +28,19 @@ constexpr uint8_t kHighOfBoth = 4;  // KVM's state behind the low byte
 // Port 0x61.
 constexpr uint8_t kGate = 1 << 0;
 constexpr uint8_t kSpeakerData = 1 << 1;
+constexpr uint8_t kRefresh = 1 << 4;  // changes every 15 us or so, and some guests wait by that
+constexpr unsigned kRefreshShift = 14;
+
+/// After power-on, as KVM has it: without a mode, counting down from the longest count.
+kvm_pit_state2 untouched() noexcept {
+  kvm_pit_state2 pit{};
+  for (size_t i = 0; i < kCounters; ++i) {
+    pit.channels[i].count = 0x1'0000;
+    pit.channels[i].mode = 0xff;
+    pit.channels[i].gate = i == 2 ? 0 : 1;
+  }
+  return pit;
+}
 
 /// A count of 0 stands for 0x10000.
 void load(kvm_pit_channel_state& counter, uint32_t count) noexcept {
@@ -41,7 +55,7 @@ void latch_status(kvm_pit_channel_state& counter) noexcept {
   counter.status_latched = 1;
 }
 
-/// Those that have just been made have no count to latch yet.
+/// There is no count to latch yet.
 void read_back(kvm_pit_state2& pit, uint8_t value) noexcept {
   if ((value & kNoStatus) != 0) return;
   for (size_t i = 0; i < kCounters; ++i) {
@@ -61,17 +75,19 @@ void write_control(kvm_pit_state2& pit, uint8_t value) noexcept {
   counter.bcd = value & 1;
 }
 
-void write_count(kvm_pit_channel_state& counter, uint8_t value) noexcept {
+/// True when the count is complete, and counting begins.
+bool write_count(kvm_pit_channel_state& counter, uint8_t value) noexcept {
   switch (counter.write_state) {
-    case kHighByte: return load(counter, uint32_t{value} << 8);
     case kLowThenHigh:
       counter.write_latch = value;
       counter.write_state = kHighOfBoth;
-      return;
+      return false;
     case kHighOfBoth:
       counter.write_state = kLowThenHigh;
-      return load(counter, counter.write_latch | uint32_t{value} << 8);
-    default: return load(counter, value);  // the low byte, also before any control word
+      load(counter, counter.write_latch | uint32_t{value} << 8);
+      return true;
+    case kHighByte: load(counter, uint32_t{value} << 8); return true;
+    default: load(counter, value); return true;  // the low byte, also before any control word
   }
 }
 
@@ -85,6 +101,11 @@ void answer(std::span<std::byte> data, uint8_t value) noexcept {
   data.front() = std::byte{value};
 }
 
+uint8_t refresh_bit() noexcept {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return (std::chrono::nanoseconds(now).count() >> kRefreshShift & 1) != 0 ? kRefresh : uint8_t{0};
+}
+
 }  // namespace
 
 LatePit::LatePit(Vm& vm, Bus& ports) : vm_(vm) {
@@ -93,38 +114,23 @@ LatePit::LatePit(Vm& vm, Bus& ports) : vm_(vm) {
   assert(placed && "its ports are fixed, and it is there first");
 }
 
-void LatePit::write_counter_port(kvm_pit_state2& pit, uint64_t port, uint8_t value) noexcept {
-  if (port == kControlPort) {
-    write_control(pit, value);
+kvm_pit_state2 LatePit::state() noexcept {
+  if (!vm_.has_pit()) return vm_.unmade_pit().value_or(untouched());
+  kvm_pit_state2 state = untouched();
+  if (kvm_ioctl(vm_.fd(), KVM_GET_PIT2, &state) < 0) complain("KVM_GET_PIT2");
+  return state;
+}
+
+void LatePit::keep(const kvm_pit_state2& state) noexcept {
+  if (vm_.has_pit()) {
+    make(state);
   } else {
-    assert(port < kCounters);
-    write_count(pit.channels[port], value);
+    vm_.set_unmade_pit(state);
   }
 }
 
-void LatePit::write_speaker(kvm_pit_state2& pit, uint8_t value) noexcept {
-  pit.channels[2].gate = value & kGate;
-  pit.flags &= ~uint32_t{KVM_PIT_FLAGS_SPEAKER_DATA_ON};
-  if ((value & kSpeakerData) != 0) pit.flags |= KVM_PIT_FLAGS_SPEAKER_DATA_ON;
-}
-
-uint8_t LatePit::read_speaker(const kvm_pit_state2& pit) noexcept {
-  const bool data = (pit.flags & KVM_PIT_FLAGS_SPEAKER_DATA_ON) != 0;
-  return static_cast<uint8_t>((data ? kSpeakerData : 0) | (pit.channels[2].gate & kGate));
-}
-
-std::optional<kvm_pit_state2> LatePit::state() noexcept {
-  if (!vm_.make_pit()) {
-    complain("KVM_CREATE_PIT2");
-    return std::nullopt;
-  }
-  kvm_pit_state2 state{};
-  if (kvm_ioctl(vm_.fd(), KVM_GET_PIT2, &state) == 0) return state;
-  complain("KVM_GET_PIT2");
-  return std::nullopt;
-}
-
-void LatePit::set_state(const kvm_pit_state2& state) noexcept {
+void LatePit::make(const kvm_pit_state2& state) noexcept {
+  if (!vm_.make_pit()) return complain("KVM_CREATE_PIT2");
   if (kvm_ioctl(vm_.fd(), KVM_SET_PIT2, &state) < 0) complain("KVM_SET_PIT2");
 }
 
@@ -133,28 +139,47 @@ void LatePit::complain(const char* what) noexcept {
   if (log_limit_.allow()) log_error("the guest's timer: {}: {}", what, std::strerror(error));
 }
 
-// A counter that nobody has set begins at 0x10000, of which every byte read is 0; so is what the
-// control port answers.
-void LatePit::Counters::read(uint64_t /*offset*/, std::span<std::byte> data) noexcept {
-  if (pit.state()) answer(data, 0);
+void LatePit::Counters::read(uint64_t offset, std::span<std::byte> data) noexcept {
+  answer(data, 0);  // also what the control port answers
+  if (offset == kControlPort) return;
+  kvm_pit_state2 state = pit.state();
+  kvm_pit_channel_state& counter = state.channels[offset];
+  if (counter.status_latched != 0) {
+    counter.status_latched = 0;
+    answer(data, counter.status);
+    pit.keep(state);
+  } else {
+    pit.make(state);  // who reads it again wants it to have moved on
+  }
 }
 
 void LatePit::Counters::write(uint64_t offset, std::span<const std::byte> data) noexcept {
-  auto state = pit.state();
-  if (!state) return;
-  write_counter_port(*state, offset, first(data));
-  pit.set_state(*state);
+  kvm_pit_state2 state = pit.state();
+  if (offset == kControlPort) {
+    write_control(state, first(data));
+    pit.keep(state);
+  } else if (write_count(state.channels[offset], first(data))) {
+    pit.make(state);
+  } else {
+    pit.keep(state);
+  }
 }
 
 void LatePit::Speaker::read(uint64_t /*offset*/, std::span<std::byte> data) noexcept {
-  if (const auto state = pit.state()) answer(data, read_speaker(*state));
+  const kvm_pit_state2 state = pit.state();
+  const bool speaks = (state.flags & KVM_PIT_FLAGS_SPEAKER_DATA_ON) != 0;
+  const auto set = static_cast<uint8_t>((speaks ? kSpeakerData : 0) |
+                                        (state.channels[2].gate & kGate) | refresh_bit());
+  answer(data, set);
 }
 
 void LatePit::Speaker::write(uint64_t /*offset*/, std::span<const std::byte> data) noexcept {
-  auto state = pit.state();
-  if (!state) return;
-  write_speaker(*state, first(data));
-  pit.set_state(*state);
+  kvm_pit_state2 state = pit.state();
+  const uint8_t value = first(data);
+  state.channels[2].gate = value & kGate;
+  state.flags &= ~uint32_t{KVM_PIT_FLAGS_SPEAKER_DATA_ON};
+  if ((value & kSpeakerData) != 0) state.flags |= KVM_PIT_FLAGS_SPEAKER_DATA_ON;
+  pit.keep(state);
 }
 
 }  // namespace ringlet

@@ -1,10 +1,9 @@
-// The PIT (Intel 8254 timer), which KVM plays, made when the guest first asks for it.
+// The PIT (Intel 8254 timer), which KVM plays, made when the guest first lets it count.
 #pragma once
 
 #include <linux/kvm.h>
 
 #include <cstdint>
-#include <optional>
 #include <span>
 
 #include "kvm/bus.h"
@@ -13,10 +12,10 @@
 
 namespace ringlet {
 
-/// Current kernels keep time by kvmclock and the local APIC and never touch the PIT. It costs a
-/// kernel thread, a tenth of a millisecond at start, and at the end two grace periods for which the
-/// process stays: up to 15 ms. So its ports leave the guest at first; the access that does so makes
-/// the PIT and is done on its state, and KVM answers all that follow.
+/// Guests with kvmclock and a local APIC need no PIT. It costs a kernel thread, a tenth of a
+/// millisecond at start, and at the end of the process two grace periods, up to 15 ms. So its
+/// ports leave the guest at first, and what is written there is only kept, until a counter is given
+/// a count, or is read. That makes the PIT, and KVM answers all that follows.
 class LatePit {
  public:
   static constexpr AddrRange kCounterPorts{0x40, 4};
@@ -26,11 +25,6 @@ class LatePit {
   LatePit(Vm& vm, Bus& ports);
   LatePit(const LatePit&) = delete;
   LatePit& operator=(const LatePit&) = delete;
-
-  /// What one access does to a PIT, and what it reads: for tests.
-  static void write_counter_port(kvm_pit_state2& pit, uint64_t port, uint8_t value) noexcept;
-  static void write_speaker(kvm_pit_state2& pit, uint8_t value) noexcept;
-  static uint8_t read_speaker(const kvm_pit_state2& pit) noexcept;
 
  private:
   struct Counters final : BusDevice {
@@ -46,9 +40,10 @@ class LatePit {
     LatePit& pit;
   };
 
-  /// Makes the PIT, if need be. Nothing when KVM cannot.
-  std::optional<kvm_pit_state2> state() noexcept;
-  void set_state(const kvm_pit_state2& state) noexcept;
+  /// Its state: ours, or KVM's for an access that left the guest before KVM had one.
+  kvm_pit_state2 state() noexcept;
+  void keep(const kvm_pit_state2& state) noexcept;
+  void make(const kvm_pit_state2& state) noexcept;
   void complain(const char* what) noexcept;
 
   Vm& vm_;

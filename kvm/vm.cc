@@ -83,6 +83,8 @@ VmState Vm::save() const {
     state.irqchips[chip].chip_id = chip;
     check(kvm_ioctl(fd(), KVM_GET_IRQCHIP, &state.irqchips[chip]), "KVM_GET_IRQCHIP");
   }
+  state.pit = unmade_pit_;
+  state.has_pit = has_pit_;
   if (has_pit_) check(kvm_ioctl(fd(), KVM_GET_PIT2, &state.pit.emplace()), "KVM_GET_PIT2");
   kvm_clock_data clock{};
   check(kvm_ioctl(fd(), KVM_GET_CLOCK, &clock), "KVM_GET_CLOCK");
@@ -94,9 +96,11 @@ void Vm::restore(const VmState& state) {
   for (const kvm_irqchip& chip : state.irqchips) {
     check(kvm_ioctl(fd(), KVM_SET_IRQCHIP, &chip), "KVM_SET_IRQCHIP");
   }
-  if (state.pit) {
+  if (state.has_pit) {
     if (!make_pit()) throw_errno("KVM_CREATE_PIT2");
-    check(kvm_ioctl(fd(), KVM_SET_PIT2, &*state.pit), "KVM_SET_PIT2");
+    check(kvm_ioctl(fd(), KVM_SET_PIT2, &state.pit.value()), "KVM_SET_PIT2");
+  } else {
+    unmade_pit_ = state.pit;
   }
   kvm_clock_data clock{};
   clock.clock = state.clock_ns;

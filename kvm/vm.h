@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "kvm/address.h"
@@ -39,6 +40,10 @@ class Vm {
   /// Makes the PIT, unless it is there: see LatePit. False, with errno, when KVM cannot. Under the
   /// mutex of the buses, or while no vCPU runs.
   bool make_pit() noexcept;
+  bool has_pit() const { return has_pit_; }
+  /// What the guest has written to a PIT that is not there yet; nothing while that is nothing.
+  const std::optional<kvm_pit_state2>& unmade_pit() const { return unmade_pit_; }
+  void set_unmade_pit(const kvm_pit_state2& state) noexcept { unmade_pit_ = state; }
 
   /// Starts or ends KVM's log of the pages that vCPUs write. Any thread; 5 to 8 ms.
   void log_dirty_pages(bool on);
@@ -59,6 +64,7 @@ class Vm {
   Fd fd_;
   size_t xsave_size_ = 0;
   bool has_pit_ = false;
+  std::optional<kvm_pit_state2> unmade_pit_;
 };
 
 /// Doorbells by KVM_IOEVENTFD.

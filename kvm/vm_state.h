@@ -14,6 +14,7 @@ struct VmState {
   std::array<kvm_irqchip, 3> irqchips{};
   /// Nothing while the guest has not touched it.
   std::optional<kvm_pit_state2> pit;
+  bool has_pit = false;  ///< it counts; else it was written to, but given no count (LatePit)
   /// kvmclock, in nanoseconds; a restored guest's clock carries on from here.
   uint64_t clock_ns = 0;
 };

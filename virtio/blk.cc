@@ -80,6 +80,9 @@ void Blk::attach(DeviceHost& host) noexcept {
 
 void Blk::activate(Features features) noexcept {
   features_ = features;
+  if (!file_ || (backing_.buffered_fd >= 0 && !buffered_file_)) {
+    host_->fail("the host has no room for the disk's file");
+  }
   const size_t slots = settings_.queue_size;
   for (uint16_t queue = 0; queue < settings_.queues; ++queue) {
     Lane& lane = lanes_[queue];

@@ -289,7 +289,7 @@ void PciTransport::activate(Runner::Activation activation) noexcept {
     activation.queues.push_back(queue.config);
   }
   connect_intx();
-  runners_.request_activate(activation);
+  runners_.request_activate(std::move(activation));
 }
 
 void PciTransport::reset() noexcept {

@@ -49,7 +49,6 @@ void Runner::request_activate(Activation activation) noexcept {
   {
     const std::scoped_lock lock(mail_mutex_);
     mail_.activation = std::move(activation);
-    mail_.failure = false;
   }
   post_mail();
 }
@@ -62,10 +61,10 @@ void Runner::request_reset() noexcept {
   post_mail();
 }
 
-void Runner::request_failure() noexcept {
+void Runner::request_failure(uint64_t life) noexcept {
   {
     const std::scoped_lock lock(mail_mutex_);
-    mail_.failure = true;
+    mail_.failed_life = life;
   }
   post_mail();
 }
@@ -147,7 +146,8 @@ void Runner::read_mail() noexcept {
   }
   if (mail.serve) serve_all();
   if (mail.activation) activate(*mail.activation);
-  if (mail.failure && phase_ == Phase::Active) failed_ = true;
+  if (mail.failed_life) failed_life_ = mail.failed_life;
+  if (phase_ == Phase::Active && failed_life_ == life_) failed_ = true;
   // After a restore it is newer than the configuration that was saved.
   deliver_config();
   for (size_t i = 0; i < lanes_.size(); ++i) {
@@ -167,7 +167,8 @@ void Runner::read_mail() noexcept {
 void Runner::activate(const Activation& activation) noexcept {
   if (phase_ != Phase::Inactive) return;
   phase_ = Phase::Active;
-  failed_ = activation.failed;
+  life_ = activation.life;
+  failed_ = activation.failed || failed_life_ == life_;
   features_ = activation.features;
   if (activation.restored) {
     device_.restore(features_, activation.config);

@@ -44,6 +44,7 @@ class Runner final : public DeviceHost {
     std::vector<QueuePosition> positions{};
     std::vector<std::byte> config{};
     bool failed = false;  // NEEDS_RESET was set
+    uint64_t life = 0;    // told apart by this, see request_failure()
   };
   /// For metrics; written by the loop, read by any thread.
   struct Counters {
@@ -78,8 +79,11 @@ class Runner final : public DeviceHost {
   void kick(QueueIndex queue) noexcept;
   void request_activate(Activation activation) noexcept;
   void request_reset() noexcept;
-  /// Another part of the device has failed: no chain is taken until the reset. Any thread.
-  void request_failure() noexcept;
+  /// Another part of the device has failed in the life that this activation began, or is about to
+  /// begin: no chain is taken in it. Any thread.
+  void request_failure(uint64_t life) noexcept;
+  /// Of the last activation. On the loop.
+  uint64_t life() const { return life_; }
   void request_queue_enable(QueueIndex queue, const QueueConfig& config) noexcept;
   void request_queue_reset(QueueIndex queue) noexcept;
   void request_config(std::span<const std::byte> config) noexcept;
@@ -117,7 +121,7 @@ class Runner final : public DeviceHost {
   /// Requests that the loop has not seen yet.
   struct Mailbox {
     std::optional<Activation> activation;
-    bool failure = false;  // of another part, since the activation
+    std::optional<uint64_t> failed_life;  // of another part
     bool reset = false;
     bool check_interrupt = false;
     bool serve = false;
@@ -224,6 +228,8 @@ class Runner final : public DeviceHost {
   Phase phase_ = Phase::Inactive;
   bool attached_ = false;
   bool failed_ = false;
+  uint64_t life_ = 0;
+  std::optional<uint64_t> failed_life_;  // the latest in which another part failed
   bool quiesced_ = false;
   Task* quiesce_done_ = nullptr;
   Features features_;

@@ -38,9 +38,12 @@ class Runners::Part final : public TransportEvents {
     void run() noexcept override { part.runner.quiesce(part.is_quiet); }
     Part& part;
   };
-  struct QuietTask final : Task {
+  /// Interrupts of its last batch are still on their way to the kernel: what is submitted behind
+  /// them completes behind them.
+  struct QuietTask final : Task, Completion {
     explicit QuietTask(Part& owner) : part(owner) {}
-    void run() noexcept override { part.all_.part_is_quiet(); }
+    void run() noexcept override { part.loop.timeout(0, *this); }
+    void completed(int32_t, bool) noexcept override { part.all_.part_is_quiet(); }
     Part& part;
   };
   struct ResumeTask final : Task {
@@ -76,7 +79,8 @@ Runner& Runners::of(QueueIndex queue) noexcept {
   return parts_[queue.value() % parts_.size()]->runner;
 }
 
-void Runners::request_activate(const Runner::Activation& activation) noexcept {
+void Runners::request_activate(Runner::Activation activation) noexcept {
+  activation.life = ++lives_;
   for (const auto& part : parts_) part->runner.request_activate(activation);
 }
 
@@ -113,9 +117,10 @@ void Runners::part_was_reset() noexcept {
   if (resets_left_.fetch_sub(1, std::memory_order_acq_rel) == 1) events_.reset_done();
 }
 
-void Runners::part_failed(const Part& culprit) noexcept {
+// The culprit may be at work while others have yet to hear of the activation.
+void Runners::part_failed(Part& culprit) noexcept {
   for (const auto& part : parts_) {
-    if (part.get() != &culprit) part->runner.request_failure();
+    if (part.get() != &culprit) part->runner.request_failure(culprit.runner.life());
   }
 }
 

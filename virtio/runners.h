@@ -40,7 +40,7 @@ class Runners {
 
   int kick_fd(QueueIndex queue) { return of(queue).kick_fd(queue); }
   void kick(QueueIndex queue) noexcept { of(queue).kick(queue); }
-  void request_activate(const Runner::Activation& activation) noexcept;
+  void request_activate(Runner::Activation activation) noexcept;
   void request_reset() noexcept;
   void request_queue_enable(QueueIndex queue, const QueueConfig& config) noexcept {
     of(queue).request_queue_enable(queue, config);
@@ -65,11 +65,12 @@ class Runners {
 
   Runner& of(QueueIndex queue) noexcept;
   void part_was_reset() noexcept;
-  void part_failed(const Part& culprit) noexcept;
+  void part_failed(Part& culprit) noexcept;
   void part_is_quiet() noexcept;
 
   TransportEvents& events_;
   std::vector<std::unique_ptr<Part>> parts_;
+  uint64_t lives_ = 0;  // activations so far; under the bus mutex
   std::atomic<size_t> resets_left_{0};
   std::atomic<size_t> noisy_{0};  // parts that have yet to come to rest
   Task* quiesce_done_ = nullptr;  // the first loop's own

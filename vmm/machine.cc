@@ -60,21 +60,22 @@ uint32_t all_queues(const MachineConfig& config) {
 UringOptions loop_options(const MachineConfig& config, size_t loops) {
   constexpr uint32_t kFilesOfMachine = 32;  // serial port, wake-up
   constexpr uint32_t kFilesOfDevice = 8;    // what it works on, configuration changes, INTx
-  constexpr uint32_t kFilesOfQueue = 2;     // doorbell and interrupt
   constexpr uint32_t kCompletionsOfQueue = 256;
   uint32_t queues = 0;  // of a device the largest part
   uint32_t files = kFilesOfMachine;
   for (const auto& any : config.devices) {
     visit_device(any, [&](const auto&, const auto& device) {
       const uint32_t parts = part_count(queue_count(device), loops);
-      queues += (queue_count(device) + parts - 1) / parts;
+      const uint32_t own = (queue_count(device) + parts - 1) / parts;
+      queues += own;
+      // Doorbells of its own queues, but whichever of the device's vectors the driver gives them.
+      files += kFilesOfDevice + own + queue_count(device);
     });
-    files += kFilesOfDevice;
   }
   UringOptions options;
   options.cq_entries = std::clamp(std::bit_ceil(queues * kCompletionsOfQueue),
                                   2 * options.sq_entries, options.cq_entries);
-  options.files = files + queues * kFilesOfQueue;
+  options.files = files;
   options.poll_ns = config.io_poll_us * 1000;
   return options;
 }

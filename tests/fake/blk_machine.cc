@@ -10,11 +10,10 @@ namespace ringlet {
 namespace {
 
 // Not real descriptors: the loop has simulated files in their places.
-constexpr int kDiskFd = 1'000'000;
 constexpr int kBufferedFd = 1'000'001;
 
 BlkBacking backing_of(const BlkMachineOptions& options) {
-  BlkBacking backing{.fd = kDiskFd, .size = options.disk_bytes};
+  BlkBacking backing{.fd = BlkMachine::kDiskFd, .size = options.disk_bytes};
   if (options.direct_alignment > 0) {
     backing.buffered_fd = kBufferedFd;
     backing.memory_alignment = options.direct_alignment;
@@ -40,7 +39,7 @@ BlkMachine::BlkMachine(const BlkMachineOptions& options)
       PciMachine(device(), options.loop, options.memory),
       disk_file(loop.add_bytes(options.disk_bytes)),
       buffered_file(loop.add_same(disk_file)) {
-  loop.stand_in(kDiskFd, disk_file);
+  loop.stand_in(BlkMachine::kDiskFd, disk_file);
   loop.stand_in(kBufferedFd, buffered_file);
 }
 

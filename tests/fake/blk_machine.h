@@ -66,6 +66,8 @@ class BlkMachine : public BlkHolder, public PciMachine {
  public:
   /// The status byte before the device wrote it.
   static constexpr uint8_t kNoStatus = 0xee;
+  /// No descriptor: the loop has a simulated file in its place.
+  static constexpr int kDiskFd = 1'000'000;
 
   explicit BlkMachine(const BlkMachineOptions& options = {});
 

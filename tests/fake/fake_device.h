@@ -35,6 +35,7 @@ class FakeDevice : public Device {
   void activate(Features features) noexcept override {
     accepted = features;
     events.push_back("activate");
+    if (on_activate) on_activate();
   }
   void handle(Chain chain) noexcept override {
     handled.push_back(chain.queue().index().value());
@@ -82,6 +83,7 @@ class FakeDevice : public Device {
   Features accepted;
   bool hold = false;
   bool give_back_on_cancel = false;
+  std::function<void()> on_activate;
   std::function<void()> on_handle;
   std::deque<Chain> held;
   std::vector<uint16_t> handled;  ///< queue numbers, in order

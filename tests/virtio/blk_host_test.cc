@@ -235,5 +235,15 @@ TEST_CASE("offsets that O_DIRECT cannot take go past it, of zeroes too") {
   CHECK(machine.loop.history().at(3).file == machine.buffered_file);
 }
 
+TEST_CASE("a disk whose file the loop has no room for fails, and asks nothing of the host") {
+  BlkMachine machine;
+  machine.loop.stand_in(BlkMachine::kDiskFd, IoFile{});
+  machine.start();
+  machine.submit({.type = VIRTIO_BLK_T_IN});
+  machine.loop.run_until_idle();
+  CHECK((machine.driver.status() & status::kNeedsReset) != 0);
+  CHECK(machine.queues[0]->used_index() == 0);
+}
+
 }  // namespace
 }  // namespace ringlet

@@ -124,6 +124,37 @@ TEST_CASE("where one part fails the whole device does, until the reset") {
   CHECK(two.first.handled == std::vector<uint16_t>{0});
 }
 
+TEST_CASE(
+    "a failure counts for the life that it happened in, however late or early it is heard of") {
+  TwoLoops two;
+  SECTION("a part fails as it comes up, before the other has heard of that") {
+    two.run();
+    two.machine.driver.start_reset();
+    two.run();
+    two.second.on_activate = [&] { two.second.host->fail("it cannot"); };
+    two.machine.loop.run_until_idle();
+    two.machine.start();
+    two.other_loop.run_until_idle();
+    CHECK((two.machine.driver.status() & status::kNeedsReset) != 0);
+    two.offer(0);
+    two.run();
+    CHECK(two.first.handled.empty());
+  }
+  SECTION("one of an earlier life does not") {
+    two.run();
+    two.second.host->fail("the driver went mad");
+    two.machine.driver.start_reset();
+    two.run();
+    two.machine.start();
+    two.run();
+    two.offer(0);
+    two.offer(1);
+    two.run();
+    CHECK(two.first.handled.size() == 1);
+    CHECK(two.second.handled.size() == 1);
+  }
+}
+
 TEST_CASE("each part hears of the configuration that the driver wrote") {
   TwoLoops two;
   two.run();

@@ -65,8 +65,6 @@ std::string sanitised(std::string_view text) {
 /// base_sink's: it guards everything here and is never held during a write.
 class QueueSink final : public spdlog::sinks::base_sink<std::mutex> {
  public:
-  QueueSink() { set_pattern_("%H:%M:%S.%e %-7l %v"); }
-
   void write_to(Fd file) {
     const std::lock_guard lock(mutex_);
     file_ = std::move(file);
@@ -86,6 +84,8 @@ class QueueSink final : public spdlog::sinks::base_sink<std::mutex> {
 
  protected:
   void sink_it_(const spdlog::details::log_msg& message) override {
+    // Most machines never say a word, so not at the start.
+    if (!std::exchange(has_pattern_, true)) set_pattern_("%H:%M:%S.%e %-7l %v");
     spdlog::memory_buf_t line;
     formatter_->format(message, line);
     if (waiting_.size() + line.size() > kMaxWaitingBytes) {
@@ -177,6 +177,7 @@ class QueueSink final : public spdlog::sinks::base_sink<std::mutex> {
   std::condition_variable written_;
   std::string waiting_;
   Fd file_;  // empty: stderr
+  bool has_pattern_ = false;
   bool started_ = false;
   bool writing_ = false;
   uint64_t dropped_ = 0;

@@ -65,6 +65,7 @@ void raise_descriptor_limit() {
   rlimit limit{};
   check(::getrlimit(RLIMIT_NOFILE, &limit), "getrlimit(RLIMIT_NOFILE)");
   constexpr rlim_t kEnough = 16'384;
+  if (limit.rlim_cur >= kEnough) return;
   limit.rlim_cur = std::max(limit.rlim_cur, std::min(limit.rlim_max, kEnough));
   check(::setrlimit(RLIMIT_NOFILE, &limit), "setrlimit(RLIMIT_NOFILE)");
 }

@@ -130,7 +130,11 @@ void LatePit::keep(const kvm_pit_state2& state) noexcept {
 }
 
 void LatePit::make(const kvm_pit_state2& state) noexcept {
-  if (!vm_.make_pit()) return complain("KVM_CREATE_PIT2");
+  if (!vm_.make_pit()) {
+    complain("KVM_CREATE_PIT2");
+    vm_.set_unmade_pit(state);  // the next access tries again
+    return;
+  }
   if (kvm_ioctl(vm_.fd(), KVM_SET_PIT2, &state) < 0) complain("KVM_SET_PIT2");
 }
 
@@ -148,7 +152,7 @@ void LatePit::Counters::read(uint64_t offset, std::span<std::byte> data) noexcep
     counter.status_latched = 0;
     answer(data, counter.status);
     pit.keep(state);
-  } else {
+  } else if (!pit.vm_.has_pit()) {
     pit.make(state);  // who reads it again wants it to have moved on
   }
 }

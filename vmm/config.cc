@@ -22,7 +22,6 @@
 namespace ringlet {
 namespace {
 
-constexpr uint64_t kPageSize = 4 * kKiB;
 constexpr uint64_t kHugePageSize = 2 * kMiB;
 constexpr std::string_view kPinVcpus = "--pin-vcpus";
 constexpr std::string_view kPinIo = "--pin-io";
@@ -60,7 +59,7 @@ void check_debug_ports(const MachineConfig& config) {
 }
 
 void check_memory(const MachineConfig& config) {
-  const uint64_t unit = config.huge_pages ? kHugePageSize : kPageSize;
+  const uint64_t unit = config.huge_pages ? kHugePageSize : kPage;
   if (config.memory % unit == 0) return;
   throw ConfigError(fmt::format("--memory: expected a multiple of {}, got {} bytes",
                                 config.huge_pages ? "2 MiB with --huge-pages" : "4 KiB",

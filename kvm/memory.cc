@@ -46,7 +46,8 @@ std::atomic_ref<uint16_t> GuestView::index(size_t offset) const noexcept {
   return std::atomic_ref<uint16_t>(*reinterpret_cast<uint16_t*>(at(offset, sizeof(uint16_t))));
 }
 
-GuestMemory::GuestMemory(std::span<const AddrRange> ranges, const MemoryBacking& backing) {
+GuestMemory::GuestMemory(std::span<const AddrRange> ranges, const MemoryBacking& backing)
+    : transparent_huge_pages_(backing.transparent_huge_pages && !backing.huge_pages) {
   const uint64_t page = backing.huge_pages ? kHugePage : kPage;
   uint64_t total = 0;
   for (const AddrRange& range : ranges) {
@@ -112,9 +113,18 @@ void GuestMemory::map(AddrRange range, const MemoryBacking& backing, uint64_t fi
   map_or_throw(ram, range.size, PROT_READ | PROT_WRITE, flags, fd, offset, "mmap of guest memory");
   // Advice only: a kernel that refuses it works all the same.
   ::madvise(ram, range.size, MADV_DONTDUMP);
-  if (backing.prefault) prefault({ram, range.size}, backing.kind);
   regions_.push_back(
       {.base = GuestAddr(range.base), .bytes = std::span(ram, range.size), .file_offset = offset});
+  if (!backing.prefault) return;
+  allow_huge_pages();
+  prefault(regions_.back().bytes, backing.kind);
+}
+
+void GuestMemory::allow_huge_pages() const noexcept {
+  if (!transparent_huge_pages_) return;
+  for (const MemoryRegion& region : regions_) {
+    ::madvise(region.bytes.data(), region.bytes.size(), MADV_HUGEPAGE);
+  }
 }
 
 uint64_t GuestMemory::end() const {

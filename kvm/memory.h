@@ -30,6 +30,9 @@ struct MemoryBacking {
   Kind kind = Kind::Anonymous;
   /// hugetlbfs pages of 2 MiB (Anonymous and Memfd), reserved at start.
   bool huge_pages = false;
+  /// Lets the kernel use transparent huge pages for what is touched from allow_huge_pages() on, or
+  /// for all that is prefaulted.
+  bool transparent_huge_pages = false;
   /// Takes every page from the host at once, so that the guest never waits for one, and a host
   /// that has too little memory says so at the start. Of a PrivateFile the file's pages are mapped.
   bool prefault = false;
@@ -101,6 +104,11 @@ class GuestMemory {
   GuestMemory& operator=(const GuestMemory&) = delete;
   ~GuestMemory();
 
+  /// To be called when what the guest starts with is loaded: a page of 2 MiB is cleared as a whole
+  /// when it is first touched, which would make the start longer. Without effect unless the backing
+  /// wants transparent huge pages and the kernel has them.
+  void allow_huge_pages() const noexcept;
+
   std::span<const MemoryRegion> regions() const { return regions_; }
   /// The sum of all regions, in bytes.
   uint64_t size() const { return size_; }
@@ -156,6 +164,7 @@ class GuestMemory {
   std::vector<MemoryRegion> regions_;
   std::vector<Mapping> mappings_;  // with guard pages
   std::vector<std::unique_ptr<Bitmap>> dirty_;
+  bool transparent_huge_pages_;
   Fd memfd_;
   uint64_t size_ = 0;
 };

@@ -28,6 +28,7 @@ struct MachineConfig {
   uint64_t memory = 256ull << 20;  ///< bytes
   MemoryBacking::Kind memory_backing = MemoryBacking::Kind::Anonymous;
   bool huge_pages = false;
+  bool thp = true;
   bool prefault = false;
   std::string serial = "stdio";  ///< or "none", or the name of a file for the output
   uint64_t grace_ms = 10'000;
@@ -74,6 +75,9 @@ inline constexpr Option<MachineConfig> kMachineOptions[] = {
          .choices = kMemoryBackings}),
     option<&MachineConfig::huge_pages>(
         {.name = "huge-pages", .doc = "back memory with 2 MiB pages from the host's pool"}),
+    option<&MachineConfig::thp>(
+        {.name = "thp",
+         .doc = "transparent huge pages: faster, but memory the guest touches comes in 2 MiB"}),
     option<&MachineConfig::prefault>(
         {.name = "prefault", .doc = "take all of the guest's memory from the host at the start"}),
     option<&MachineConfig::serial>({.name = "serial",

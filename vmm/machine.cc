@@ -134,6 +134,7 @@ void naming_threads(Make make) {
 Machine::Machine(const MachineConfig& config)
     : memory_(ram_ranges(config.memory), {.kind = config.memory_backing,
                                           .huge_pages = config.huge_pages,
+                                          .transparent_huge_pages = config.thp,
                                           .prefault = config.prefault}),
       window64_(place_window64(config, kvm_)),
       vm_(kvm_, memory_,
@@ -148,6 +149,7 @@ Machine::Machine(const MachineConfig& config)
   add_devices(config);
   make_vcpus(config);
   load_guest(config);
+  memory_.allow_huge_pages();
   // Last of what can be refused, since it may create the console's file.
   legacy_ = std::make_unique<LegacyDevices>(config, buses_, interrupts_, *loops_.front(), *this);
   naming_threads([&] {

@@ -33,7 +33,6 @@ struct alignas(64) SystemTime {
 SystemTime system_time;
 
 constexpr uint8_t kTimerVector = 0x51;
-constexpr uint32_t kDivideBy1 = 0xb;
 constexpr uint32_t kTimerTicksPerMs = 1'000'000;  // KVM's timer runs at 1 GHz
 InterruptCount timer_count;
 
@@ -82,11 +81,8 @@ uint64_t TscClock::to_ns(uint64_t ticks) const {
 void sleep_ms(uint32_t ms) {
   set_handler(kTimerVector, [](uint8_t) { timer_count.raise(); });
   const uint32_t seen = timer_count.value();
-  in_ring0([ms] {
-    apic::write_ring0(apic::Register::DivideConfiguration, kDivideBy1);
-    apic::write_ring0(apic::Register::TimerVector, kTimerVector);
-    apic::write_ring0(apic::Register::InitialCount, ms * kTimerTicksPerMs);
-  });
+  in_ring0(
+      [ms] { apic::start_timer_ring0(apic::kDivideBy1, kTimerVector, ms * kTimerTicksPerMs); });
   halt_until_raised(timer_count, seen);
 }
 

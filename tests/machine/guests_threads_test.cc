@@ -102,5 +102,26 @@ TEST_CASE("with prefault all memory is there before the guest runs") {
   }
 }
 
+/// The flags of the guest's 64 MiB, as the kernel shows them.
+std::string flags_of_memory(pid_t pid) {
+  std::ifstream smaps("/proc/" + std::to_string(pid) + "/smaps");
+  bool is_guest = false;
+  for (std::string line; std::getline(smaps, line);) {
+    if (line.starts_with("Size:")) is_guest = line.find(" 65536 kB") != std::string::npos;
+    if (is_guest && line.starts_with("VmFlags:")) return line + " ";
+  }
+  return {};
+}
+
+TEST_CASE("the kernel may use transparent huge pages for the guest, unless told otherwise") {
+  for (const bool thp : {false, true}) {
+    Process process(guest("first", "", {"--memory", "64M", thp ? "--thp=on" : "--thp=off"}));
+    REQUIRE(process.wait_for_output("+"));
+    const std::string flags = flags_of_memory(process.pid());
+    CHECK_THAT(flags, Catch::Matchers::StartsWith("VmFlags:"));
+    CHECK((flags.find(" hg ") != std::string::npos) == thp);
+  }
+}
+
 }  // namespace
 }  // namespace ringlet

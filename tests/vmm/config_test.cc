@@ -66,6 +66,7 @@ constexpr std::string_view kFullMachine = R"({
   "memory": "1G",
   "memory-backing": "shared",
   "huge-pages": true,
+  "thp": false,
   "prefault": true,
   "serial": "out.txt",
   "grace": "1500ms",
@@ -115,6 +116,7 @@ TEST_CASE("every field of the JSON reaches the configuration") {
   CHECK(config.grace_ms == 1500);
   CHECK(config.io_threads == 2);
   CHECK(config.io_poll_us == 20);
+  CHECK_FALSE(config.thp);
   CHECK(config.prefault);
   CHECK(config.pin_vcpus == "0-1,3");
   CHECK(config.pin_io == "2");

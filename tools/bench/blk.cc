@@ -27,7 +27,6 @@ struct Options {
   double seconds = 0;
   bool quick = false;
   bool list = false;
-  bool realtime = true;
   std::vector<std::string> filters;
   std::string ringlet_args;
   uint64_t file_mib = 1024;
@@ -49,12 +48,13 @@ struct Bench {
   bool count_calls = false;
 };
 
-/// Above the others, so that counters are read in time. By turns: first come, first served would
-/// let a guest that polls starve the kernel's I/O workers. False where that is not allowed.
-bool go_realtime() {
+/// Above the others, so that counters are read in time, where that is allowed. What it starts stays
+/// ordinary: a VMM that polls at real-time priority keeps the kernel's workers that it waits for
+/// from running.
+void go_realtime() {
   constexpr int kPriority = 20;
   const sched_param priority{.sched_priority = kPriority};
-  return ::sched_setscheduler(0, SCHED_RR, &priority) == 0;
+  static_cast<void>(::sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &priority));
 }
 
 std::vector<BlkSample> measure_party(const Bench& bench, const Party& party,
@@ -68,7 +68,7 @@ std::vector<BlkSample> measure_party(const Bench& bench, const Party& party,
 }
 
 /// `rounds` after a first that is discarded, but for the system calls counted in it. Who goes
-/// first changes from round to round. The loads are all direct, or none is.
+/// first changes from round to round. The loads are of one group, see blk_cases().
 std::vector<CaseResult> measure_rounds(const Bench& bench, const std::vector<BlkCase>& loads,
                                        size_t rounds) {
   std::vector<CaseResult> results;
@@ -77,8 +77,8 @@ std::vector<CaseResult> measure_rounds(const Bench& bench, const std::vector<Blk
     for (size_t i = 0; i < bench.parties.size(); ++i) {
       const Party& party = bench.parties[(round + i) % bench.parties.size()];
       if (!party.takes(loads.front())) continue;
-      fmt::print(stderr, "\r{} round {}/{}: {:<20}", loads.front().direct ? "direct" : "cached",
-                 round, rounds, party.name);
+      fmt::print(stderr, "\r{} round {}/{}: {:<20}", loads.front().group(), round, rounds,
+                 party.name);
       const auto samples = measure_party(bench, party, loads, round == 0 && bench.count_calls);
       for (size_t j = 0; j < loads.size(); ++j) {
         if (round == 0) {
@@ -157,7 +157,6 @@ std::string describe_json(const Bench& bench, const Options& options,
   std::istringstream host(options.host);
   for (std::string line; std::getline(host, line);) all["host"].push_back(line);
   all["seconds"] = bench.setup.seconds;
-  all["realtime"] = bench.setup.realtime;
   for (const CaseResult& result : results) {
     nlohmann::ordered_json one{{"case", result.load.name()},
                                {"control_spread", control_spread(result)},
@@ -173,13 +172,14 @@ std::string describe_json(const Bench& bench, const Options& options,
   return all.dump(2) + '\n';
 }
 
-void explain(const Bench& bench, const std::optional<std::string>& not_counted) {
+void explain(const std::optional<std::string>& not_counted) {
   fmt::print(
       "\nMedians (quartiles); ratios are medians of the quotients of the same round, and "
       "undecided\n"
       "where the quartiles take in 1 or there are too few rounds. CPU: of the process without its\n"
       "vCPU threads, user and kernel, with io_uring's workers, in us per request; fio's own work\n"
-      "is in fio's. Kicks: notifications that the guest's driver wrote, per request.\n");
+      "is in fio's. Kicks: notifications that the guest's driver wrote, per request. IOPS of an\n"
+      "access are how many of them the guest can do one after another in a second.\n");
   if (not_counted) {
     fmt::print("System calls were not counted: {}.\n", *not_counted);
   } else {
@@ -187,43 +187,49 @@ void explain(const Bench& bench, const std::optional<std::string>& not_counted) 
         "Calls: system calls per request of all threads but the vCPUs', counted in the discarded\n"
         "round by the tracepoint raw_syscalls:sys_enter.\n");
   }
-  fmt::print("{}\n", bench.setup.realtime ? "All ran under SCHED_RR; nothing was pinned."
-                                          : "Nobody ran under SCHED_RR; nothing was pinned.");
+  fmt::print("Nothing was pinned, all had the default scheduling.\n");
+}
+
+void show_commands(const Bench& bench, const std::vector<std::vector<BlkCase>>& cases) {
+  for (const Party& party : bench.parties) {
+    const auto group = std::find_if(cases.begin(), cases.end(),
+                                    [&](const auto& each) { return party.takes(each.front()); });
+    if (group == cases.end()) continue;
+    const BlkCase& load = group->front();
+    fmt::print("{}, for {}:\n  {}\n", party.name, load.name(),
+               fmt::join(example_command(bench, party, load), " "));
+  }
+  std::fflush(stdout);
+}
+
+void list(const std::vector<std::vector<BlkCase>>& cases) {
+  for (const std::vector<BlkCase>& group : cases) {
+    for (const BlkCase& load : group) fmt::print("{}\n", load.name());
+  }
 }
 
 void run(Bench& bench, const Options& options) {
-  const std::vector<BlkCase> cases = blk_cases(options.filters);
-  if (cases.empty()) throw std::runtime_error("no case has such a name; see --list");
-  if (options.list) {
-    for (const BlkCase& load : cases) fmt::print("{}\n", load.name());
-    return;
+  auto cases = blk_cases(options.filters);
+  // Linux' driver is not in our hands.
+  if (!bench.setup.linux_root.empty()) {
+    std::erase_if(cases, [](const auto& group) { return !group.front().is_load(); });
   }
+  if (cases.empty()) throw std::runtime_error("no case has such a name; see --list");
+  if (options.list) return list(cases);
   fmt::print("{}\n", options.host);
   make_blk_file(bench.setup.file, options.file_mib << 20);
-  bench.setup.realtime = options.realtime && go_realtime();
+  go_realtime();
   const std::optional<std::string> not_counted = SystemCallCounter::why_not();
   bench.count_calls = !not_counted;
   bench.parties = blk_parties(bench.setup);
-  for (const Party& party : bench.parties) {
-    const auto load = std::find_if(cases.begin(), cases.end(),
-                                   [&](const BlkCase& each) { return party.takes(each); });
-    if (load == cases.end()) continue;
-    fmt::print("{}, for {}:\n  {}\n", party.name, load->name(),
-               fmt::join(example_command(bench, party, *load), " "));
-  }
-  std::fflush(stdout);
+  show_commands(bench, cases);
   std::vector<CaseResult> results;
-  for (const bool direct : {true, false}) {
-    std::vector<BlkCase> loads;
-    for (const BlkCase& load : cases) {
-      if (load.direct == direct) loads.push_back(load);
-    }
-    if (loads.empty()) continue;
-    const auto some = measure_steadily(bench, loads, options);
+  for (const std::vector<BlkCase>& group : cases) {
+    const auto some = measure_steadily(bench, group, options);
     results.insert(results.end(), some.begin(), some.end());
   }
   print_results(results, bench.parties);
-  explain(bench, not_counted);
+  explain(not_counted);
   if (!options.json.empty()) write_file(options.json, describe_json(bench, options, results));
   if (options.svg.empty()) return;
   write_file(options.svg, draw_svg(results, "medians with quartiles, grey: undecided; " +
@@ -232,7 +238,8 @@ void run(Bench& bench, const Options& options) {
 
 void add_options(CLI::App& app, BlkSetup& setup, Options& options) {
   app.add_option("--ringlet", setup.ringlet, "the binary to measure")->required();
-  app.add_option("--guest", setup.guest, "the bare-metal guest")->required();
+  app.add_option("--guest", setup.guest, "the guest's kernel")->required();
+  app.add_option("--linux-root", setup.linux_root, "the guest is Linux, with fio in this root");
   app.add_option("--file", setup.file, "the file to measure on; its content is lost")->required();
   app.add_option("--host", options.host, "lines about the host, to be printed");
   app.add_option("--also", setup.also, "another ringlet to compare with");
@@ -254,7 +261,6 @@ void add_options(CLI::App& app, BlkSetup& setup, Options& options) {
       ->check(CLI::Range(128, 1024));
   app.add_option("--size", options.file_mib, "of the file, in MiB (1024)")
       ->check(CLI::Range(64, 1 << 20));
-  app.add_flag("!--no-realtime", options.realtime, "nobody under SCHED_RR");
   app.add_option("--json", options.json, "write every sample to this file");
   app.add_option("--svg", options.svg, "draw the ratios into this file");
 }

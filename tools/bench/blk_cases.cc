@@ -2,7 +2,6 @@
 #include "tools/bench/blk_cases.h"
 
 #include <algorithm>
-#include <array>
 #include <string_view>
 
 #include <fmt/core.h>
@@ -14,11 +13,22 @@ namespace {
 
 constexpr const char* kQemu = "/usr/bin/qemu-system-x86_64";
 constexpr const char* kFio = "/usr/bin/fio";
-constexpr uint32_t kMemoryMib = 128;
-/// Below the benchmark itself, which has to read counters in time.
-constexpr const char* kPriority = "10";
+constexpr uint32_t kMemoryMib = 256;
+
+// What tools/bench/blk_init reads.
+std::string linux_command_line(const BlkSetup& setup, const std::vector<BlkCase>& loads) {
+  std::string line = fmt::format(
+      "console=ttyS0 quiet loglevel=0 panic=-1 root=/dev/vda ro init=/sbin/blk_init -- {:.0f}",
+      setup.seconds * 1000);
+  for (const BlkCase& load : loads) {
+    line += fmt::format(" {}:{}:{}:{}", load.what(), load.block_bytes, load.depth,
+                        load.write ? setup.write_bytes : 0);
+  }
+  return line;
+}
 
 std::string guest_command_line(const BlkSetup& setup, const std::vector<BlkCase>& loads) {
+  if (!setup.linux_root.empty()) return linux_command_line(setup, loads);
   std::string line =
       fmt::format("ms={:.0f} wait={} queues={} queue-size={} runs={}", setup.seconds * 1000,
                   setup.wait, setup.queues, setup.queue_size, loads.size());
@@ -31,97 +41,132 @@ std::string guest_command_line(const BlkSetup& setup, const std::vector<BlkCase>
   return line;
 }
 
+void append(Command& command, const Command& words) {
+  command.insert(command.end(), words.begin(), words.end());
+}
+
+/// How a guest under QEMU writes its lines, and ends.
+Command qemu_console(const BlkSetup& setup) {
+  if (setup.linux_root.empty()) {
+    return {"-device", "isa-debugcon,iobase=0xe9,chardev=console",  //
+            "-device", "isa-debug-exit,iobase=0xf4,iosize=4"};
+  }
+  return {"-serial",
+          "chardev:console",
+          "-no-reboot",
+          "-blockdev",
+          "driver=file,node-name=root,read-only=on,filename=" + setup.linux_root,  //
+          "-device",
+          "virtio-blk-pci,disable-legacy=on,drive=root"};
+}
+
 Command ringlet_command(const Party& party, const BlkSetup& setup, bool direct) {
   const std::string disk =
       fmt::format("path={}{},queues={},queue-size={}{}", setup.file, direct ? ",direct" : "",
                   setup.queues, setup.queue_size, setup.ringlet_disk);
-  Command command{party.binary, "run",          "--kernel",
-                  setup.guest,  "--memory",     fmt::format("{}M", kMemoryMib),
-                  "--disk",     disk,           "--debug-console",
-                  "0xe9",       "--debug-exit", "0xf4"};
-  command.insert(command.end(), setup.ringlet_args.begin(), setup.ringlet_args.end());
+  Command command{party.binary, "run",      "--kernel",
+                  setup.guest,  "--memory", fmt::format("{}M", kMemoryMib)};
+  if (setup.linux_root.empty()) {
+    append(command, {"--debug-console", "0xe9", "--debug-exit", "0xf4"});
+  } else {
+    append(command, {"--disk", fmt::format("path={},readonly", setup.linux_root)});
+  }
+  append(command, {"--disk", disk});
+  append(command, setup.ringlet_args);
   command.emplace_back("--cmdline");
   return command;
 }
 
 Command qemu_command(const Party& party, const BlkSetup& setup, bool direct) {
   const std::string cache = direct ? "on" : "off";
-  return {party.binary,
-          "-name",
-          "bench,debug-threads=on",  // or nobody could tell vCPU threads from the others
-          "-accel",
-          "kvm",
-          "-cpu",
-          "host,-arch-capabilities",
-          "-machine",
-          "q35",
-          "-nodefaults",
-          "-no-user-config",
-          "-display",
-          "none",
-          "-m",
-          std::to_string(kMemoryMib),
-          "-kernel",
-          setup.guest,
-          "-chardev",
-          "stdio,id=console,signal=off",
-          "-device",
-          "isa-debugcon,iobase=0xe9,chardev=console",
-          "-device",
-          "isa-debug-exit,iobase=0xf4,iosize=4",
-          "-object",
-          fmt::format("iothread,id=io{}", setup.qemu_polls ? "" : ",poll-max-ns=0"),
+  Command command{party.binary,
+                  "-name",
+                  "bench,debug-threads=on",  // or nobody could tell vCPU threads from the others
+                  "-accel",
+                  "kvm",
+                  "-cpu",
+                  "host,-arch-capabilities",
+                  "-machine",
+                  "q35",
+                  "-nodefaults",
+                  "-no-user-config",
+                  "-display",
+                  "none",
+                  "-m",
+                  std::to_string(kMemoryMib),
+                  "-kernel",
+                  setup.guest,
+                  "-chardev",
+                  "stdio,id=console,signal=off"};
+  append(command, qemu_console(setup));
+  append(command,
+         {"-object", fmt::format("iothread,id=io{}", setup.qemu_polls ? "" : ",poll-max-ns=0"),
           "-blockdev",
           fmt::format("driver=file,node-name=file,filename={},aio={},cache.direct={}", setup.file,
                       party.aio, cache),
-          "-blockdev",
-          fmt::format("driver=raw,node-name=disk,file=file,cache.direct={}", cache),
+          "-blockdev", fmt::format("driver=raw,node-name=disk,file=file,cache.direct={}", cache),
           "-device",
           fmt::format("virtio-blk-pci,disable-legacy=on,drive=disk,iothread=io,num-queues={},"
                       "queue-size={}",
                       setup.queues, setup.queue_size),
-          "-append"};
+          "-append"});
+  return command;
 }
 
-void make_realtime(Command& command, bool realtime) {
-  if (!realtime) return;
-  const std::array<const char*, 3> prefix{"chrt", "-r", kPriority};
-  command.insert(command.begin(), prefix.begin(), prefix.end());
+std::vector<BlkCase> loads(bool direct) {
+  std::vector<BlkCase> all;
+  for (const bool write : {false, true}) {
+    for (const uint32_t depth : {1U, 32U, 128U}) {
+      all.push_back({.direct = direct, .write = write, .depth = depth});
+    }
+  }
+  all.push_back({.direct = direct, .random = false, .block_bytes = 128 << 10, .depth = 8});
+  return all;
+}
+
+std::vector<BlkCase> accesses() {
+  std::vector<BlkCase> all;
+  for (const std::string access : {"config-read", "port-read", "kick"}) {
+    all.push_back({.direct = true, .access = access});
+  }
+  return all;
 }
 
 }  // namespace
 
 std::string BlkCase::what() const {
+  if (!is_load()) return access;
   return fmt::format("{}{}", random ? "rand" : "", write ? "write" : "read");
 }
 
-std::string BlkCase::name() const {
-  return fmt::format("{} {} {}k depth {}", direct ? "direct" : "cached", what(), block_bytes / 1024,
-                     depth);
+std::string BlkCase::group() const {
+  if (!is_load()) return "access";
+  return direct ? "direct" : "cached";
 }
 
-std::vector<BlkCase> blk_cases(const std::vector<std::string>& filters) {
-  std::vector<BlkCase> all;
-  for (const bool direct : {true, false}) {
-    for (const bool write : {false, true}) {
-      for (const uint32_t depth : {1U, 32U, 128U}) {
-        all.push_back({.direct = direct, .write = write, .depth = depth});
-      }
-    }
-    all.push_back({.direct = direct, .random = false, .block_bytes = 128 << 10, .depth = 8});
-  }
-  if (filters.empty()) return all;
-  std::erase_if(all, [&](const BlkCase& load) {
+std::string BlkCase::name() const {
+  if (!is_load()) return fmt::format("{} {}", group(), access);
+  return fmt::format("{} {} {}k depth {}", group(), what(), block_bytes / 1024, depth);
+}
+
+std::vector<std::vector<BlkCase>> blk_cases(const std::vector<std::string>& filters) {
+  const auto unwanted = [&](const BlkCase& load) {
     return std::none_of(filters.begin(), filters.end(), [&](const std::string& filter) {
       // At the end of a word, so that "depth 1" is not "depth 128" as well.
       return (load.name() + " ").find(filter + " ") != std::string::npos;
     });
-  });
+  };
+  std::vector<std::vector<BlkCase>> all{loads(true), loads(false), accesses()};
+  if (!filters.empty()) {
+    for (std::vector<BlkCase>& group : all) std::erase_if(group, unwanted);
+  }
+  std::erase_if(all, [](const std::vector<BlkCase>& group) { return group.empty(); });
   return all;
 }
 
-// QEMU's native AIO is for direct I/O only.
+// QEMU's native AIO is for direct I/O only, and its way of I/O is not in the cost of an access.
 bool Party::takes(const BlkCase& load) const {
+  if (!load.is_load()) return kind == PartyKind::Ringlet || aio == "io_uring";
   return load.direct || aio != "native";
 }
 
@@ -145,7 +190,6 @@ Command machine_command(const Party& party, const BlkSetup& setup,
   Command command = party.kind == PartyKind::Qemu ? qemu_command(party, setup, direct)
                                                   : ringlet_command(party, setup, direct);
   command.push_back(guest_command_line(setup, loads));
-  make_realtime(command, setup.realtime);
   return command;
 }
 
@@ -173,7 +217,6 @@ Command fio_command(const Party& party, const BlkSetup& setup, const BlkCase& lo
                   "--thread",
                   "--output-format=json"};
   if (load.write) command.push_back(fmt::format("--size={}", setup.write_bytes));
-  make_realtime(command, setup.realtime);
   return command;
 }
 

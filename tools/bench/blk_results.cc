@@ -33,10 +33,22 @@ void print_party(const std::string& name, const std::vector<BlkSample>& samples,
 
 void print_comparison(const CaseResult& result, const std::string& name, const std::string& other) {
   const auto& ours = result.rounds.at(name);
+  if (!result.rounds.contains(other)) return;
   const auto& theirs = result.rounds.at(other);
-  fmt::print("    {:<26} IOPS {:<28} CPU {}\n", fmt::format("{} / {}", name, other),
-             show(compare(iops_of(ours), iops_of(theirs), Better::More)),
-             show(compare(cpu_of(ours), cpu_of(theirs), Better::Less)));
+  fmt::print("    {:<26} IOPS {:<28}", fmt::format("{} / {}", name, other),
+             show(compare(iops_of(ours), iops_of(theirs), Better::More)));
+  // An access may be none of the I/O side's business.
+  if (result.load.is_load()) {
+    fmt::print(" CPU {}", show(compare(cpu_of(ours), cpu_of(theirs), Better::Less)));
+  }
+  fmt::print("\n");
+}
+
+std::string about_control(const CaseResult& result) {
+  if (!result.rounds.contains("host fio")) return "";
+  std::string text = fmt::format(": control varies by {:.0f} %", 100 * control_spread(result));
+  if (result.attempts > 1) text += fmt::format(", the best of {} attempts", result.attempts);
+  return text;
 }
 
 }  // namespace
@@ -95,17 +107,15 @@ void print_results(const std::vector<CaseResult>& results, const std::vector<Par
   fmt::print("\n  {:<14} {:>9} {:<15} {:>9} {:<11} {:>8}  {:>8}  {:>8} {:>8}\n", "", "IOPS", "",
              "CPU us", "", "calls", "kicks", "p50 us", "p99 us");
   for (const CaseResult& result : results) {
-    fmt::print(
-        "\n{}: control varies by {:.0f} %{}\n", result.load.name(), 100 * control_spread(result),
-        result.attempts > 1 ? fmt::format(", the best of {} attempts", result.attempts) : "");
+    fmt::print("\n{}{}\n", result.load.name(), about_control(result));
     for (const Party& party : parties) {
       if (!party.takes(result.load)) continue;
       print_party(party.name, result.rounds.at(party.name), result.first.at(party.name));
     }
     const std::string qemu = best_qemu(result);
-    if (!qemu.empty()) print_comparison(result, "ringlet", qemu);
+    print_comparison(result, "ringlet", qemu);
     print_comparison(result, "ringlet", "host fio");
-    if (result.rounds.contains("also")) print_comparison(result, "ringlet", "also");
+    print_comparison(result, "ringlet", "also");
   }
 }
 

@@ -18,14 +18,15 @@ namespace {
 
 constexpr double kNsPerUs = 1000;
 constexpr double kMsPerSecond = 1000;
-/// The guest sleeps this long after it has said "begin" or "end"; see tests/guests/bench.cc.
+/// The guest sleeps this long after it has said "begin" or "end"; see tests/guests/bench.cc. Linux:
+/// more, see blk_init.
 constexpr double kGuestRestMs = 50;
 
 void prepare_page_cache(const BlkSetup& setup, const BlkCase& load) {
   load.direct ? drop_page_cache(setup.file) : warm_page_cache(setup.file);
 }
 
-/// With the benchmark, however that ends: nothing is left spinning under SCHED_RR.
+/// With the benchmark, however that ends: nothing is left spinning.
 Command ending_with_us(Command command) {
   const std::array<const char*, 3> prefix{"setpriv", "--pdeathsig", "KILL"};
   command.insert(command.begin(), prefix.begin(), prefix.end());
@@ -78,6 +79,25 @@ void expect_in_time(const VmProcess& process, double from_ms) {
   throw std::runtime_error("the host is too busy: the counters were read too late");
 }
 
+/// What fio says of itself, on the host or in a guest.
+BlkSample sample_of_fio(const nlohmann::json& job) {
+  const auto& latency = job.at("lat_ns").at("percentile");
+  return {.iops = job.at("iops"),
+          .p50_us = latency.at("50.000000").get<double>() / kNsPerUs,
+          .p99_us = latency.at("99.000000").get<double>() / kNsPerUs};
+}
+
+const nlohmann::json& job_of_fio(const nlohmann::json& result, const BlkCase& load) {
+  return result.at("jobs").at(0).at(load.write ? "write" : "read");
+}
+
+BlkSample sample_of_guest(const nlohmann::json& result, double requests) {
+  return {.iops = requests / (result.at("ns").get<double>() / 1e9),
+          .p50_us = result.at("latency_p50_ns").get<double>() / kNsPerUs,
+          .p99_us = result.at("latency_p99_ns").get<double>() / kNsPerUs,
+          .kicks = result.value("kicks", 0.0) / requests};
+}
+
 BlkSample measure_run(VmProcess& process, const Party& party, const BlkSetup& setup,
                       const BlkCase& load, bool count_calls) {
   expect_line(process, "ready", party);
@@ -97,12 +117,11 @@ BlkSample measure_run(VmProcess& process, const Party& party, const BlkSetup& se
   const std::optional<std::string> line = process.read_line();
   if (!line) throw std::runtime_error(fmt::format("{}: the guest gives no result", party.name));
   const auto result = nlohmann::json::parse(*line);
-  const double requests = result.at("requests");
-  BlkSample sample{.iops = requests / (result.at("ns").get<double>() / 1e9),
-                   .cpu_us = static_cast<double>(after_ns - before_ns) / kNsPerUs / requests,
-                   .p50_us = result.at("latency_p50_ns").get<double>() / kNsPerUs,
-                   .p99_us = result.at("latency_p99_ns").get<double>() / kNsPerUs,
-                   .kicks = result.at("kicks").get<double>() / requests};
+  const bool by_fio = !setup.linux_root.empty();
+  const double requests = by_fio ? job_of_fio(result, load).at("total_ios") : result.at("requests");
+  BlkSample sample =
+      by_fio ? sample_of_fio(job_of_fio(result, load)) : sample_of_guest(result, requests);
+  sample.cpu_us = static_cast<double>(after_ns - before_ns) / kNsPerUs / requests;
   if (calls) sample.calls = static_cast<double>(counted) / requests;
   return sample;
 }
@@ -138,14 +157,9 @@ BlkSample measure_fio(const Party& party, const BlkSetup& setup, const BlkCase& 
   const Reading to = last_before(readings, end_ms - 0.2 * run_ms);
 
   const auto parsed = result_of_fio(process, party);
-  const auto& job = parsed.at("jobs").at(0).at(load.write ? "write" : "read");
-  const double iops = job.at("iops");
-  const double requests = iops * (to.wall_ms - from.wall_ms) / kMsPerSecond;
-  const auto& latency = job.at("lat_ns").at("percentile");
-  BlkSample sample{.iops = iops,
-                   .cpu_us = static_cast<double>(to.cpu_ns - from.cpu_ns) / kNsPerUs / requests,
-                   .p50_us = latency.at("50.000000").get<double>() / kNsPerUs,
-                   .p99_us = latency.at("99.000000").get<double>() / kNsPerUs};
+  BlkSample sample = sample_of_fio(job_of_fio(parsed, load));
+  const double requests = sample.iops * (to.wall_ms - from.wall_ms) / kMsPerSecond;
+  sample.cpu_us = static_cast<double>(to.cpu_ns - from.cpu_ns) / kNsPerUs / requests;
   if (calls) sample.calls = static_cast<double>(to.calls - from.calls) / requests;
   return sample;
 }

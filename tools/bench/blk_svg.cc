@@ -108,7 +108,7 @@ std::string draw_svg(const std::vector<CaseResult>& results, const std::string& 
   std::array<std::vector<Comparison>, 2> bars;
   for (const CaseResult& result : results) {
     const std::string qemu = best_qemu(result);
-    if (qemu.empty()) continue;
+    if (qemu.empty() || !result.load.is_load()) continue;
     const auto& ours = result.rounds.at("ringlet");
     const auto& theirs = result.rounds.at(qemu);
     names.push_back(result.load.name());

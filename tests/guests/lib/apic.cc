@@ -16,7 +16,6 @@ constexpr uint64_t kX2apicEnabled = 1 << 10;
 constexpr uint32_t kX2apicMsrs = 0x800;
 constexpr uint32_t kSoftwareEnable = 1 << 8;
 constexpr uint32_t kTimerMasked = 1 << 16;
-constexpr uint32_t kDivideBy128 = 0xa;
 constexpr uint64_t kPinMasked = 1 << 16;
 constexpr uint64_t kPinLevel = 1 << 15;
 // KVM's timer runs at 1 GHz: 30 to 60 s, whichever divider a machine has.
@@ -115,14 +114,19 @@ void send_command(uint32_t destination, uint32_t command) {
   in_ring0([=] { send_command_ring0(destination, command); });
 }
 
+// Stopped first: KVM starts a timer again when it gets another divider, also one that has run out,
+// and then it could raise the vector that is written next.
+void start_timer_ring0(uint32_t divide, uint8_t vector, uint32_t ticks) {
+  write_ring0(Register::InitialCount, 0);
+  write_ring0(Register::DivideConfiguration, divide);
+  write_ring0(Register::TimerVector, vector);
+  write_ring0(Register::InitialCount, ticks);
+}
+
 void start_watchdog(const char* what) {
   watched = what;
   set_handler(kWatchdogVector, [](uint8_t) { fail("no {} within half a minute", watched); });
-  in_ring0([] {
-    write_ring0(Register::DivideConfiguration, kDivideBy128);
-    write_ring0(Register::TimerVector, kWatchdogVector);
-    write_ring0(Register::InitialCount, kWatchdogCount);
-  });
+  in_ring0([] { start_timer_ring0(kDivideBy128, kWatchdogVector, kWatchdogCount); });
 }
 
 void stop_watchdog() {

@@ -40,6 +40,13 @@ uint32_t read(Register reg);
 // Sends an interrupt command (Intel SDM volume 3, 11.6.1) to the CPU with this APIC id.
 void send_command(uint32_t destination, uint32_t command);
 
+// Values of DivideConfiguration (Intel SDM volume 3, 11.5.4).
+constexpr uint32_t kDivideBy1 = 0xb;
+constexpr uint32_t kDivideBy128 = 0xa;
+
+// Raises the vector once, after that many ticks of the timer. Forgets what it was set to before.
+void start_timer_ring0(uint32_t divide, uint8_t vector, uint32_t ticks);
+
 // Switches every CPU that calls enable() from now on to x2APIC mode.
 void choose_x2apic();
 

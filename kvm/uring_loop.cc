@@ -30,6 +30,15 @@ constexpr unsigned kLooksPerClock = 8;
 /// Submissions after which it is tried again whether requests complete as they are submitted.
 constexpr unsigned kSubmissionsPerTrial = 32;
 
+/// Where sleep after sleep ends with one completion of many that are under way, the loop sleeps for
+/// this part of them, or so many, or so long.
+constexpr uint64_t kBatchPart = 8;
+constexpr uint64_t kLargestBatch = 8;
+constexpr uint32_t kBatchPatienceUs = 100;
+/// That many single completions in a row bring so many sleeps for several.
+constexpr unsigned kLoneCompletions = 4;
+constexpr unsigned kBatchSleeps = 64;
+
 /// How long to leave a kernel alone that has no memory for our requests.
 constexpr std::chrono::milliseconds kRefusedPause{1};
 
@@ -56,12 +65,18 @@ bool UringLoop::on_loop() const {
   return !owned || thread_ == std::this_thread::get_id();
 }
 
-// Submits what there is; with `sleep`, waits for a completion.
-void UringLoop::enter(bool sleep) {
+// Submits what there is, and sleeps until there are so many completions, or nearly so.
+void UringLoop::enter(unsigned completions) {
   ++enters_;
-  const int result = sleep ? io_uring_submit_and_wait(&ring_.ring(), 1)
-                           : io_uring_submit_and_get_events(&ring_.ring());
-  if (result >= 0 || result == -EINTR) return;
+  int result = 0;
+  if (completions == 0) {
+    result = io_uring_submit_and_get_events(&ring_.ring());
+  } else if (completions == 1) {
+    result = io_uring_submit_and_wait(&ring_.ring(), 1);
+  } else {
+    result = ring_.submit_and_wait_for(completions, kBatchPatienceUs);
+  }
+  if (result >= 0 || result == -EINTR || result == -ETIME) return;
   // EBUSY: too many completions wait; the next turn takes them. What was not submitted stays in
   // the queue and goes with the next call.
   if (result == -EBUSY) return;
@@ -128,7 +143,7 @@ void UringLoop::run_posted() noexcept {
 }
 
 void UringLoop::hand_out_completions() {
-  if (kernel_hides_completions()) enter(false);
+  if (kernel_hides_completions()) enter(0);
   // No more than there are now, so that posted and deferred work gets its turn.
   for (unsigned left = io_uring_cq_ready(&ring_.ring()); left > 0; --left) {
     io_uring_cqe* cqe = nullptr;
@@ -176,7 +191,7 @@ void UringLoop::hand_out_poll(size_t poll, int32_t result, bool more) {
 // next. Two where the loop looks around for work in between.
 void UringLoop::submit_and_wait() {
   if (has_work() || kernel_hides_completions()) {
-    if (has_business_with_kernel()) enter(false);
+    if (has_business_with_kernel()) enter(0);
     return;
   }
   const uint64_t poll_ns = poll_time();
@@ -184,7 +199,7 @@ void UringLoop::submit_and_wait() {
     const bool trial = ++submissions_ >= kSubmissionsPerTrial;
     if (poll_ns > 0 || completes_at_once_ || trial) {
       submissions_ = 0;
-      enter(false);
+      enter(0);
       completes_at_once_ = kernel_has_news();
       if (completes_at_once_) return;
     }
@@ -227,10 +242,33 @@ void UringLoop::sleep() {
   if (!watched_.arm() || !may_sleep()) return;
   PollWindow* const adaptive = poll_ns_ > 0 ? window() : nullptr;
   const uint64_t start = adaptive != nullptr ? now_ns() : 0;
-  enter(true);
+  const unsigned wanted = worth_waking_for();
+  enter(wanted);
+  slept_for(wanted);
   if (adaptive != nullptr) adaptive->waited(now_ns() - start);
   const std::lock_guard lock(mutex_);
   sleeping_ = false;
+}
+
+// Completions of a kernel worker come one by one, at its pace: with many under way one of them is
+// not worth a wake-up, a system call and an interrupt. A disk's own come in bunches anyway.
+unsigned UringLoop::worth_waking_for() {
+  const uint64_t part = (in_flight_ - waits_) / kBatchPart;
+  if (batch_sleeps_ == 0 || part < 2) return 1;
+  return static_cast<unsigned>(std::min(part, kLargestBatch));
+}
+
+void UringLoop::slept_for(unsigned wanted) {
+  const unsigned got = io_uring_cq_ready(&ring_.ring());
+  if (wanted > 1) {
+    // What comes that slowly is better taken one by one; others that wait are not held up either.
+    batch_sleeps_ = got < wanted ? 0 : batch_sleeps_ - 1;
+    return;
+  }
+  lone_completions_ = got == 1 ? lone_completions_ + 1 : 0;
+  if (lone_completions_ < kLoneCompletions || !features().min_wait) return;
+  lone_completions_ = 0;
+  batch_sleeps_ = kBatchSleeps;
 }
 
 bool UringLoop::has_work() {
@@ -302,7 +340,7 @@ void UringLoop::drain() {
     ++enters_;
     io_uring_submit_and_wait_timeout(&ring_.ring(), &cqe, 1, &patience, nullptr);
   }
-  if (io_uring_sq_ready(&ring_.ring()) > 0) enter(false);  // the last signals
+  if (io_uring_sq_ready(&ring_.ring()) > 0) enter(0);  // the last signals
 }
 
 void UringLoop::hand_out_refused() {

@@ -102,7 +102,9 @@ class UringLoop final : public IoLoop {
   void arm(size_t poll);
   void put_cancel(uint64_t user_data, uint32_t flags);
   void move_backlog();
-  void enter(bool sleep);
+  void enter(unsigned completions);
+  unsigned worth_waking_for();
+  void slept_for(unsigned wanted);
   void sleep();
 
   bool has_business_with_kernel();
@@ -144,6 +146,8 @@ class UringLoop final : public IoLoop {
   bool batch_ended_ = false;        // in this turn, without a signal: the driver may be polling
   bool signalled_ = false;          // in this turn
   bool completes_at_once_ = false;  // what was submitted last did, as reads of cached pages do
+  unsigned lone_completions_ = 0;   // in a row that ended a sleep alone
+  unsigned batch_sleeps_ = 0;       // to come that are for several
   unsigned submissions_ = 0;        // since that was last found out
   State state_ = State::SettingUp;
   std::thread::id thread_;

@@ -66,7 +66,7 @@ void UringLoop::remove_file(IoFile file) noexcept {
   assert(on_loop());
   if (!file || state_ == State::Finished) return;
   // Requests for it that the kernel has not seen yet would find another file in its place.
-  if (state_ != State::SettingUp && io_uring_sq_ready(&ring_.ring()) > 0) enter(false);
+  if (state_ != State::SettingUp && io_uring_sq_ready(&ring_.ring()) > 0) enter(0);
   for (Poll& poll : polls_) {
     if (poll.done != nullptr && poll.file == file) poll.file = {};
   }
@@ -225,7 +225,7 @@ void UringLoop::put(const io_uring_sqe& sqe) {
 io_uring_sqe* UringLoop::free_entry() {
   io_uring_sqe* entry = io_uring_get_sqe(&ring_.ring());
   if (entry != nullptr || state_ == State::SettingUp) return entry;
-  enter(false);
+  enter(0);
   return io_uring_get_sqe(&ring_.ring());
 }
 

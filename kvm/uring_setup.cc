@@ -15,6 +15,17 @@
 namespace ringlet {
 namespace {
 
+/// Linux 6.12, linux/io_uring.h: IORING_FEAT_MIN_TIMEOUT and what it makes of the padding in struct
+/// io_uring_getevents_arg.
+constexpr uint32_t kFeatMinTimeout = 1U << 15;
+struct GetEventsArg {
+  uint64_t sigmask;
+  uint32_t sigmask_size;
+  uint32_t min_wait_us;
+  uint64_t timeout;
+};
+static_assert(sizeof(GetEventsArg) == sizeof(io_uring_getevents_arg));
+
 /// liburing answers -errno.
 void check_ring(int result, const char* what) {
   if (result < 0) throw std::system_error(-result, std::generic_category(), what);
@@ -61,6 +72,23 @@ void UringRing::enable() {
   check_ring(io_uring_enable_rings(&ring_), "IORING_REGISTER_ENABLE_RINGS");
 }
 
+// liburing knows of no such wait yet, nor does it hand out the entries that are ready otherwise.
+int UringRing::submit_and_wait_for(unsigned completions, uint32_t patience_us) {
+  io_uring_sq& queue = ring_.sq;
+  queue.sqe_head = queue.sqe_tail;
+  // The kernel reads it in the system call, on this thread.
+  IO_URING_WRITE_ONCE(*queue.ktail, queue.sqe_tail);
+  const unsigned ready = queue.sqe_tail - IO_URING_READ_ONCE(*queue.khead);
+  __kernel_timespec timeout{.tv_sec = 1, .tv_nsec = 0};
+  GetEventsArg argument{.sigmask = 0,
+                        .sigmask_size = 0,
+                        .min_wait_us = patience_us,
+                        .timeout = reinterpret_cast<uintptr_t>(&timeout)};
+  return io_uring_enter2(static_cast<unsigned>(ring_.ring_fd), ready, completions,
+                         IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
+                         reinterpret_cast<sigset_t*>(&argument), sizeof argument);
+}
+
 // False where the kernel does not know one of the flags; throws for any other refusal.
 bool UringRing::try_open(const UringOptions& options, uint32_t flags) {
   io_uring_params params{};
@@ -69,6 +97,7 @@ bool UringRing::try_open(const UringOptions& options, uint32_t flags) {
   const int result = io_uring_queue_init_params(options.sq_entries, &ring_, &params);
   if (result == -EINVAL) return false;
   if (result < 0) throw std::system_error(-result, std::generic_category(), refusal(-result));
+  features_.min_wait = features_.min_wait && (params.features & kFeatMinTimeout) != 0;
   features_.cqe_skip = features_.cqe_skip && (params.features & IORING_FEAT_CQE_SKIP) != 0;
   return true;
 }

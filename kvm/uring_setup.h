@@ -13,6 +13,7 @@ inline constexpr uint64_t kNsPerSecond = 1'000'000'000;
 /// What a kernel may lack without the loop failing: each is asked for once, when a ring is opened.
 /// A test that wants to see an older kernel's path forbids some.
 struct UringFeatures {
+  bool min_wait = true;       ///< 6.12: to sleep for several completions, but not for long
   bool single_issuer = true;  ///< 6.0: cheaper locking, as only one thread submits
   bool coop_taskrun = true;   ///< 5.19: completions do not interrupt the loop's thread
   bool submit_all = true;     ///< 5.18: a batch goes on after a request that is refused
@@ -54,6 +55,11 @@ class UringRing {
   uint32_t files() const { return files_; }
   /// Puts the restrictions into force and lets this thread submit. Throws std::system_error.
   void enable();
+
+  /// Submits what there is, and sleeps until there are `completions`, or at least one once
+  /// `patience_us` are over. Needs features().min_wait. Answers as io_uring_submit_and_wait() does,
+  /// or -ETIME after a second without any.
+  int submit_and_wait_for(unsigned completions, uint32_t patience_us);
 
  private:
   bool try_open(const UringOptions& options, uint32_t flags);

@@ -1,4 +1,6 @@
 // Tests of how the I/O loop waits: pollers, and the looks around before it sleeps.
+#include <algorithm>
+#include <array>
 #include <latch>
 
 #include <catch2/catch.hpp>
@@ -101,6 +103,34 @@ TEST_CASE("a loop that looks around ends as one that sleeps does, and wakes when
     on_loop(loop, [] {});
   }
   SUCCEED();
+}
+
+// With that many under way the loop sleeps for several after a while.
+TEST_CASE("completions that come one by one all come, however many are under way") {
+  constexpr size_t kReads = 160;
+  UringOptions options;
+  options.allow.min_wait = GENERATE(true, false);
+  UringLoop loop(options);
+  std::array<int, 2> ends{};
+  REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
+  const Fd from(ends[0]);
+  const Fd to(ends[1]);
+  std::array<std::byte, kReads> bytes{};
+  std::array<iovec, kReads> parts{};
+  Awaited read;
+  const IoThread thread(loop, "test-loop");
+  on_loop(loop, [&] {
+    const IoFile file = loop.add_file(from.get());
+    for (size_t i = 0; i < kReads; ++i) {
+      parts[i] = {.iov_base = &bytes[i], .iov_len = 1};
+      loop.readv(file, {&parts[i], 1}, 0, read);
+    }
+  });
+  for (size_t i = 0; i < kReads; ++i) {
+    REQUIRE(::write(to.get(), "x", 1) == 1);
+    REQUIRE(read.wait(i + 1).size() >= i + 1);
+  }
+  CHECK(std::ranges::all_of(bytes, [](std::byte byte) { return byte == std::byte{'x'}; }));
 }
 
 }  // namespace

@@ -178,7 +178,10 @@ void explain(const std::optional<std::string>& not_counted) {
       "undecided\n"
       "where the quartiles take in 1 or there are too few rounds. CPU: of the process without its\n"
       "vCPU threads, user and kernel, with io_uring's workers, in us per request; fio's own work\n"
-      "is in fio's. Kicks: notifications that the guest's driver wrote, per request. IOPS of an\n"
+      "is in fio's, which once runs alone and once beside a thread that spins, as the vCPU of a "
+      "guest\n"
+      "that polls does. Kicks: notifications that the guest's driver wrote, per request. IOPS of "
+      "an\n"
       "access are how many of them the guest can do one after another in a second.\n");
   if (not_counted) {
     fmt::print("System calls were not counted: {}.\n", *not_counted);

@@ -38,7 +38,8 @@ struct Party {
   std::string name;
   PartyKind kind = PartyKind::Fio;
   std::string binary;
-  std::string aio = "";  ///< of QEMU
+  std::string aio = "";      ///< of QEMU
+  bool beside_spin = false;  ///< another thread spins meanwhile, as the vCPU of a guest that polls
 
   /// Whether there is something to measure.
   bool takes(const BlkCase& load) const;
@@ -60,7 +61,7 @@ struct BlkSetup {
   uint64_t write_bytes = uint64_t{64} << 20;  ///< the region that writes go to
 };
 
-/// The first is ringlet, the last fio.
+/// The first is ringlet, then its peers, then fio.
 std::vector<Party> blk_parties(const BlkSetup& setup);
 
 /// A machine that does these loads one after another. All of one group.

@@ -4,6 +4,8 @@
 #include <array>
 #include <csignal>
 #include <stdexcept>
+#include <stop_token>
+#include <thread>
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
@@ -39,6 +41,20 @@ void expect_line(VmProcess& process, const std::string& expected, const Party& p
   throw std::runtime_error(fmt::format("{}: the guest says '{}', expected '{}'", party.name,
                                        line.value_or("nothing more"), expected));
 }
+
+/// Keeps a processor busy, if it is wanted.
+class Spinner {
+ public:
+  explicit Spinner(bool wanted) {
+    if (!wanted) return;
+    thread_ = std::jthread([](const std::stop_token& stop) {
+      while (!stop.stop_requested()) __builtin_ia32_pause();
+    });
+  }
+
+ private:
+  std::jthread thread_;
+};
 
 /// What a process has used so far.
 struct Reading {
@@ -146,6 +162,7 @@ BlkSample measure_fio(const Party& party, const BlkSetup& setup, const BlkCase& 
   constexpr int kStepMs = 20;
   const double run_ms = setup.seconds * kMsPerSecond;
   prepare_page_cache(setup, load);
+  const Spinner spinner(party.beside_spin);
   VmProcess process(ending_with_us(fio_command(party, setup, load)));
   const std::optional<SystemCallCounter> calls = start_counter(process, count_calls);
   std::vector<Reading> readings;

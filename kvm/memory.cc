@@ -113,6 +113,8 @@ void GuestMemory::map(AddrRange range, const MemoryBacking& backing, uint64_t fi
   map_or_throw(ram, range.size, PROT_READ | PROT_WRITE, flags, fd, offset, "mmap of guest memory");
   // Advice only: a kernel that refuses it works all the same.
   ::madvise(ram, range.size, MADV_DONTDUMP);
+  // Where the host gives them to everybody, too.
+  if (!transparent_huge_pages_ && !backing.huge_pages) ::madvise(ram, range.size, MADV_NOHUGEPAGE);
   regions_.push_back(
       {.base = GuestAddr(range.base), .bytes = std::span(ram, range.size), .file_offset = offset});
   if (!backing.prefault) return;

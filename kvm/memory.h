@@ -30,8 +30,8 @@ struct MemoryBacking {
   Kind kind = Kind::Anonymous;
   /// hugetlbfs pages of 2 MiB (Anonymous and Memfd), reserved at start.
   bool huge_pages = false;
-  /// Lets the kernel use transparent huge pages for what is touched from allow_huge_pages() on, or
-  /// for all that is prefaulted.
+  /// Asks the kernel for transparent huge pages for what is touched from allow_huge_pages() on, or
+  /// for all that is prefaulted. Without it there are none.
   bool transparent_huge_pages = false;
   /// Takes every page from the host at once, so that the guest never waits for one, and a host
   /// that has too little memory says so at the start. Of a PrivateFile the file's pages are mapped.

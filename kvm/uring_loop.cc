@@ -254,7 +254,8 @@ void UringLoop::sleep() {
 // not worth a wake-up, a system call and an interrupt. A disk's own come in bunches anyway.
 unsigned UringLoop::worth_waking_for() {
   const uint64_t part = (in_flight_ - waits_) / kBatchPart;
-  if (batch_sleeps_ == 0 || part < 2) return 1;
+  if (part < 2) lone_completions_ = batch_sleeps_ = 0;
+  if (batch_sleeps_ == 0) return 1;
   return static_cast<unsigned>(std::min(part, kLargestBatch));
 }
 

@@ -120,6 +120,7 @@ TEST_CASE("the kernel may use transparent huge pages for the guest, unless told 
     const std::string flags = flags_of_memory(process.pid());
     CHECK_THAT(flags, Catch::Matchers::StartsWith("VmFlags:"));
     CHECK((flags.find(" hg ") != std::string::npos) == thp);
+    CHECK((flags.find(" nh ") != std::string::npos) == !thp);
   }
 }
 

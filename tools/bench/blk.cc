@@ -172,17 +172,20 @@ std::string describe_json(const Bench& bench, const Options& options,
   return all.dump(2) + '\n';
 }
 
-void explain(const std::optional<std::string>& not_counted) {
+void explain(const Bench& bench, const std::optional<std::string>& not_counted) {
   fmt::print(
-      "\nMedians (quartiles); ratios are medians of the quotients of the same round, and "
-      "undecided\n"
-      "where the quartiles take in 1 or there are too few rounds. CPU: of the process without its\n"
-      "vCPU threads, user and kernel, with io_uring's workers, in us per request; fio's own work\n"
-      "is in fio's, which once runs alone and once beside a thread that spins, as the vCPU of a "
-      "guest\n"
-      "that polls does. Kicks: notifications that the guest's driver wrote, per request. IOPS of "
-      "an\n"
-      "access are how many of them the guest can do one after another in a second.\n");
+      "\nMedians (quartiles); ratios are medians of the quotients of the same round, and\n"
+      "undecided where the quartiles take in 1 or there are too few rounds. CPU: of the process\n"
+      "without its vCPU threads, user and kernel, with io_uring's workers, in us per request;\n"
+      "fio's own work is in fio's.\n");
+  if (bench.setup.linux_root.empty()) {
+    fmt::print(
+        "Kicks: notifications that the guest's driver wrote, per request. IOPS of an access are\n"
+        "how many of them the guest can do one after another in a second. Where the guest polls,\n"
+        "fio runs once alone and once beside a thread that spins as the guest's vCPU does.\n");
+  } else {
+    fmt::print("CPU and calls of a guest take in the start of fio there: the longer the better.\n");
+  }
   if (not_counted) {
     fmt::print("System calls were not counted: {}.\n", *not_counted);
   } else {
@@ -232,7 +235,7 @@ void run(Bench& bench, const Options& options) {
     results.insert(results.end(), some.begin(), some.end());
   }
   print_results(results, bench.parties);
-  explain(not_counted);
+  explain(bench, not_counted);
   if (!options.json.empty()) write_file(options.json, describe_json(bench, options, results));
   if (options.svg.empty()) return;
   write_file(options.svg, draw_svg(results, "medians with quartiles, grey: undecided; " +

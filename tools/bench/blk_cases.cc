@@ -183,7 +183,7 @@ std::vector<Party> blk_parties(const BlkSetup& setup) {
   all.push_back({.name = "host fio", .kind = PartyKind::Fio, .binary = kFio});
   if (setup.linux_root.empty() && setup.wait != "hlt") {
     all.push_back(
-        {.name = "fio beside spin", .kind = PartyKind::Fio, .binary = kFio, .beside_spin = true});
+        {.name = "fio + spinner", .kind = PartyKind::Fio, .binary = kFio, .beside_spin = true});
   }
   return all;
 }

@@ -27,8 +27,7 @@ struct BlkCase {
   std::string group() const;
 };
 
-/// Every case, or those whose names contain one of `filters`, by
-/// group.
+/// Every case, or those whose names contain one of `filters`, by group.
 std::vector<std::vector<BlkCase>> blk_cases(const std::vector<std::string>& filters);
 
 enum class PartyKind { Ringlet, Qemu, Fio };

@@ -107,6 +107,7 @@ void run(const Options& options) {
   struct stat status {};
   check(::fstat(file.get(), &status), "fstat");
   const auto bytes = static_cast<uint64_t>(status.st_size) / options.block * options.block;
+  if (bytes == 0) throw std::runtime_error(options.file + ": expected a block at least");
   UringLoop loop;
   Blk blk({.name = "disk", .readonly = true}, {.fd = file.get(), .size = bytes});
   const std::array<AddrRange, 1> ram{PciMachine::kMemory};
@@ -156,7 +157,7 @@ int main(int argc, char** argv) {
   app.add_option("FILE", options.file)->required();
   app.add_option("--requests", options.requests);
   app.add_option("--depth", options.depth)->check(CLI::Range(1, 128));
-  app.add_option("--block", options.block)->check(CLI::Range(512, 65536));
+  app.add_option("--block", options.block)->check(CLI::IsMember({512, 4096, 65536}));
   app.add_flag("--packed", options.packed);
   app.add_flag("--sequential", options.sequential);
   CLI11_PARSE(app, argc, argv);

@@ -115,7 +115,7 @@ void print_results(const std::vector<CaseResult>& results, const std::vector<Par
     const std::string qemu = best_qemu(result);
     print_comparison(result, "ringlet", qemu);
     print_comparison(result, "ringlet", "host fio");
-    print_comparison(result, "ringlet", "fio beside spin");
+    print_comparison(result, "ringlet", "fio + spinner");
     print_comparison(result, "ringlet", "also");
   }
 }

@@ -78,14 +78,22 @@ Reading last_before(const std::vector<Reading>& readings, double wall_ms) {
   return last;
 }
 
+/// fio may write warnings before its result.
+nlohmann::json parse_result(const std::string& output, const Party& party) {
+  const size_t start = output.find('{');
+  if (start == std::string::npos) {
+    throw std::runtime_error(fmt::format("{} gives no result: {}", party.name, output));
+  }
+  return nlohmann::json::parse(output.substr(start));
+}
+
 nlohmann::json result_of_fio(VmProcess& process, const Party& party) {
   std::string output;
   while (const std::optional<std::string> line = process.read_line()) output += *line + '\n';
-  const size_t start = output.find('{');  // warnings may stand before the result
-  if (process.wait_for_end() != 0 || start == std::string::npos) {
+  if (process.wait_for_end() != 0) {
     throw std::runtime_error(fmt::format("{} fails: {}", party.name, output));
   }
-  return nlohmann::json::parse(output.substr(start));
+  return parse_result(output, party);
 }
 
 /// Counters are exact only while the guest sleeps: a benchmark that was kept from running then
@@ -107,11 +115,12 @@ const nlohmann::json& job_of_fio(const nlohmann::json& result, const BlkCase& lo
   return result.at("jobs").at(0).at(load.write ? "write" : "read");
 }
 
-BlkSample sample_of_guest(const nlohmann::json& result, double requests) {
-  return {.iops = requests / (result.at("ns").get<double>() / 1e9),
-          .p50_us = result.at("latency_p50_ns").get<double>() / kNsPerUs,
-          .p99_us = result.at("latency_p99_ns").get<double>() / kNsPerUs,
-          .kicks = result.value("kicks", 0.0) / requests};
+BlkSample sample_of_guest(const nlohmann::json& result, double requests, bool is_load) {
+  return {
+      .iops = requests / (result.at("ns").get<double>() / 1e9),
+      .p50_us = result.at("latency_p50_ns").get<double>() / kNsPerUs,
+      .p99_us = result.at("latency_p99_ns").get<double>() / kNsPerUs,
+      .kicks = is_load ? std::optional(result.at("kicks").get<double>() / requests) : std::nullopt};
 }
 
 BlkSample measure_run(VmProcess& process, const Party& party, const BlkSetup& setup,
@@ -131,12 +140,11 @@ BlkSample measure_run(VmProcess& process, const Party& party, const BlkSetup& se
   const uint64_t counted = calls ? calls->count() : 0;
   expect_in_time(process, marked_ms);
   const std::optional<std::string> line = process.read_line();
-  if (!line) throw std::runtime_error(fmt::format("{}: the guest gives no result", party.name));
-  const auto result = nlohmann::json::parse(*line);
+  const auto result = parse_result(line.value_or(""), party);
   const bool by_fio = !setup.linux_root.empty();
   const double requests = by_fio ? job_of_fio(result, load).at("total_ios") : result.at("requests");
-  BlkSample sample =
-      by_fio ? sample_of_fio(job_of_fio(result, load)) : sample_of_guest(result, requests);
+  BlkSample sample = by_fio ? sample_of_fio(job_of_fio(result, load))
+                            : sample_of_guest(result, requests, load.is_load());
   sample.cpu_us = static_cast<double>(after_ns - before_ns) / kNsPerUs / requests;
   if (calls) sample.calls = static_cast<double>(counted) / requests;
   return sample;

@@ -1,6 +1,7 @@
 // One measurement of the disk benchmark: starts a party, and reads counters at the right moments.
 #include "tools/bench/blk_run.h"
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <stdexcept>
@@ -145,7 +146,9 @@ BlkSample measure_run(VmProcess& process, const Party& party, const BlkSetup& se
   const double requests = by_fio ? job_of_fio(result, load).at("total_ios") : result.at("requests");
   BlkSample sample = by_fio ? sample_of_fio(job_of_fio(result, load))
                             : sample_of_guest(result, requests, load.is_load());
-  sample.cpu_us = static_cast<double>(after_ns - before_ns) / kNsPerUs / requests;
+  // Two clocks are read one after the other: it may come out as a little less than nothing.
+  const auto used_ns = static_cast<int64_t>(after_ns - before_ns);
+  sample.cpu_us = static_cast<double>(std::max<int64_t>(used_ns, 0)) / kNsPerUs / requests;
   if (calls) sample.calls = static_cast<double>(counted) / requests;
   return sample;
 }

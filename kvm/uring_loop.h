@@ -146,9 +146,9 @@ class UringLoop final : public IoLoop {
   bool batch_ended_ = false;        // in this turn, without a signal: the driver may be polling
   bool signalled_ = false;          // in this turn
   bool completes_at_once_ = false;  // what was submitted last did, as reads of cached pages do
+  unsigned submissions_ = 0;        // since that was last found out
   unsigned lone_completions_ = 0;   // in a row that ended a sleep alone
   unsigned batch_sleeps_ = 0;       // to come that are for several
-  unsigned submissions_ = 0;        // since that was last found out
   State state_ = State::SettingUp;
   std::thread::id thread_;
   uint64_t in_flight_ = 0;

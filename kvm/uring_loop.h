@@ -28,6 +28,7 @@
 #include "kvm/io_loop.h"
 #include "kvm/log.h"
 #include "kvm/poll_window.h"
+#include "kvm/uring_buffers.h"
 #include "kvm/uring_setup.h"
 
 namespace ringlet {
@@ -39,6 +40,11 @@ class UringLoop final : public IoLoop {
   /// run() has returned, or was never called.
   ~UringLoop() override;
 
+  /// Pins `areas`, so that the kernel need not look up and take hold of their pages for each
+  /// transfer (of one piece; others are done as ever). They must stay until the loop is gone. Once,
+  /// before run(). Throws std::system_error: ENOMEM where RLIMIT_MEMLOCK allows for less.
+  void register_memory(std::span<const std::span<std::byte>> areas,
+                       uint64_t buffer_bytes = kLargestUringBuffer);
   /// Serves until stop(), then drains. Once in a loop's life, on the thread that owns it from now.
   void run() noexcept;
   /// Makes run() drain and return, also when it starts only later. Any thread.
@@ -91,7 +97,16 @@ class UringLoop final : public IoLoop {
   }
   static uint64_t user_data_of_poll(size_t poll) { return (static_cast<uint64_t>(poll) << 1) | 1; }
 
+  /// What the kernel calls a transfer: of one piece, of several, of one piece of a buffer.
+  struct TransferOps {
+    uint8_t single;
+    uint8_t vectored;
+    uint8_t registered;
+  };
+
   bool on_loop() const;
+  io_uring_sqe transfer(const TransferOps& ops, std::span<const iovec> parts,
+                        uint64_t offset) const;
   bool refuse(Completion& done);
   void start(io_uring_sqe& sqe, IoFile file, Completion& done);
   void start_wait(io_uring_sqe& sqe, IoFile file, Completion& done);
@@ -128,6 +143,7 @@ class UringLoop final : public IoLoop {
   void cancel_everything();
 
   UringRing ring_;
+  UringBuffers buffers_;
   EventFd wake_fd_;
   IoFile wake_file_;
   Wake wake_;

@@ -18,22 +18,6 @@ uint64_t address(const void* data) {
   return reinterpret_cast<uintptr_t>(data);
 }
 
-io_uring_sqe transfer(uint8_t single, uint8_t vectored, std::span<const iovec> parts,
-                      uint64_t offset) {
-  io_uring_sqe sqe{};
-  sqe.off = offset;
-  if (parts.size() == 1) {
-    sqe.opcode = single;
-    sqe.addr = address(parts[0].iov_base);
-    sqe.len = static_cast<uint32_t>(std::min(parts[0].iov_len, kMaxTransfer));
-  } else {
-    sqe.opcode = vectored;
-    sqe.addr = address(parts.data());
-    sqe.len = static_cast<uint32_t>(parts.size());
-  }
-  return sqe;
-}
-
 }  // namespace
 
 // ---- Files -------------------------------------------------------------------------------------
@@ -81,15 +65,38 @@ void UringLoop::remove_file(IoFile file) noexcept {
 
 // ---- Requests ----------------------------------------------------------------------------------
 
+io_uring_sqe UringLoop::transfer(const TransferOps& ops, std::span<const iovec> parts,
+                                 uint64_t offset) const {
+  io_uring_sqe sqe{};
+  sqe.off = offset;
+  if (parts.size() != 1) {
+    sqe.opcode = ops.vectored;
+    sqe.addr = address(parts.data());
+    sqe.len = static_cast<uint32_t>(parts.size());
+    return sqe;
+  }
+  const std::optional<uint16_t> buffer = buffers_.holding(parts[0]);
+  sqe.opcode = buffer ? ops.registered : ops.single;
+  sqe.buf_index = buffer.value_or(0);
+  sqe.addr = address(parts[0].iov_base);
+  sqe.len = static_cast<uint32_t>(std::min(parts[0].iov_len, kMaxTransfer));
+  return sqe;
+}
+
 void UringLoop::readv(IoFile file, std::span<const iovec> parts, uint64_t offset,
                       Completion& done) noexcept {
-  io_uring_sqe sqe = transfer(IORING_OP_READ, IORING_OP_READV, parts, offset);
+  io_uring_sqe sqe = transfer(
+      {.single = IORING_OP_READ, .vectored = IORING_OP_READV, .registered = IORING_OP_READ_FIXED},
+      parts, offset);
   start(sqe, file, done);
 }
 
 void UringLoop::writev(IoFile file, std::span<const iovec> parts, uint64_t offset, bool sync,
                        Completion& done) noexcept {
-  io_uring_sqe sqe = transfer(IORING_OP_WRITE, IORING_OP_WRITEV, parts, offset);
+  io_uring_sqe sqe = transfer({.single = IORING_OP_WRITE,
+                               .vectored = IORING_OP_WRITEV,
+                               .registered = IORING_OP_WRITE_FIXED},
+                              parts, offset);
   sqe.rw_flags = sync ? RWF_DSYNC : 0;
   start(sqe, file, done);
 }

@@ -68,6 +68,12 @@ UringRing::~UringRing() {
   io_uring_queue_exit(&ring_);
 }
 
+void UringRing::register_buffers(std::span<const iovec> buffers) {
+  check_ring(
+      io_uring_register_buffers(&ring_, buffers.data(), static_cast<unsigned>(buffers.size())),
+      "IORING_REGISTER_BUFFERS");
+}
+
 void UringRing::enable() {
   check_ring(io_uring_enable_rings(&ring_), "IORING_REGISTER_ENABLE_RINGS");
 }
@@ -141,10 +147,10 @@ void UringRing::restrict_to_needs() {
     features_.fixed_only = false;
     return;
   }
-  constexpr std::array<uint8_t, 9> kOperations{
-      IORING_OP_READ,     IORING_OP_WRITE,   IORING_OP_READV,
-      IORING_OP_WRITEV,   IORING_OP_FSYNC,   IORING_OP_FALLOCATE,
-      IORING_OP_POLL_ADD, IORING_OP_TIMEOUT, IORING_OP_ASYNC_CANCEL};
+  constexpr std::array<uint8_t, 11> kOperations{
+      IORING_OP_READ,       IORING_OP_WRITE,       IORING_OP_READV,       IORING_OP_WRITEV,
+      IORING_OP_READ_FIXED, IORING_OP_WRITE_FIXED, IORING_OP_FSYNC,       IORING_OP_FALLOCATE,
+      IORING_OP_POLL_ADD,   IORING_OP_TIMEOUT,     IORING_OP_ASYNC_CANCEL};
   std::vector<io_uring_restriction> rules;
   const auto add = [&rules](uint16_t what, uint8_t value) {
     io_uring_restriction& rule = rules.emplace_back();

@@ -1,7 +1,10 @@
 // Opening an io_uring: with what this kernel offers, and allowed to do no more than is needed.
 #pragma once
 
+#include <sys/uio.h>
+
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include <liburing.h>
@@ -53,6 +56,9 @@ class UringRing {
   io_uring& ring() { return ring_; }
   const UringFeatures& features() const { return features_; }
   uint32_t files() const { return files_; }
+  /// Pins `buffers`, each of which must be memory of ours, and makes them the ring's table of
+  /// buffers. Once, before enable(). Throws std::system_error.
+  void register_buffers(std::span<const iovec> buffers);
   /// Puts the restrictions into force and lets this thread submit. Throws std::system_error.
   void enable();
 

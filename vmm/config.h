@@ -30,6 +30,7 @@ struct MachineConfig {
   bool huge_pages = false;
   bool thp = true;
   bool prefault = false;
+  bool register_memory = false;
   std::string serial = "stdio";  ///< or "none", or the name of a file for the output
   uint64_t grace_ms = 10'000;
   uint32_t io_threads = 1;
@@ -80,6 +81,9 @@ inline constexpr Option<MachineConfig> kMachineOptions[] = {
          .doc = "transparent huge pages: faster, but memory the guest touches comes in 2 MiB"}),
     option<&MachineConfig::prefault>(
         {.name = "prefault", .doc = "take all of the guest's memory from the host at the start"}),
+    option<&MachineConfig::register_memory>(
+        {.name = "register-memory",
+         .doc = "pin all of the guest's memory at the start for cheaper direct I/O"}),
     option<&MachineConfig::serial>({.name = "serial",
                                     .doc = "serial console: stdio, none, or a file for its output",
                                     .form = OptionForm::File,

@@ -52,6 +52,7 @@ class Machine final : public MachineControl, public MachineEvents {
  private:
   void add_devices(const MachineConfig& config);
   void load_guest(const MachineConfig& config);
+  void register_memory();
   void make_vcpus(const MachineConfig& config);
   void vcpu_left(Vcpu& vcpu, const VcpuExit& exit);
   void finish(Outcome outcome) noexcept;

@@ -34,8 +34,8 @@ std::string with_disk(const std::string& member) {
 
 constexpr const char* kKeys =
     "; expected cpuid, devices, kernel, initrd, cmdline, cpus, memory, memory-backing, huge-pages, "
-    "thp, prefault, serial, grace, io-threads, io-poll, pin-vcpus, pin-io, boot-timer, debug-exit, "
-    "debug-console, log-level, log-file";
+    "thp, prefault, register-memory, serial, grace, io-threads, io-poll, pin-vcpus, pin-io, "
+    "boot-timer, debug-exit, debug-console, log-level, log-file";
 constexpr const char* kDiskKeys =
     "; expected type, path, id, readonly, direct, queues, queue-size, serial, discard, writeback";
 

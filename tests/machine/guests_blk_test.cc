@@ -113,6 +113,18 @@ TEST_CASE("a disk past the page cache takes buffers at any address") {
   CHECK(files.read("b") == files.read("a"));
 }
 
+TEST_CASE("a disk reaches registered memory with the same results") {
+  const TemporaryDirectory files;
+  const std::string direct = GENERATE("", ",direct");
+  const Ended mapped = run_blk("requests=64", "path=" + files.make_filled_disk("a", 5 * kMib));
+  const Ended registered =
+      run_blk("requests=64", "path=" + files.make_filled_disk("b", 5 * kMib) + direct,
+              {"--register-memory"});
+  CHECK(registered.status == 1);
+  CHECK(registered.output == mapped.output);
+  CHECK(files.read("b") == files.read("a"));
+}
+
 TEST_CASE("a write-through disk ends up the same") {
   const TemporaryDirectory files;
   const Ended back = run_blk("requests=64", "path=" + files.make_filled_disk("a", 5 * kMib));

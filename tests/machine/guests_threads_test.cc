@@ -102,6 +102,19 @@ TEST_CASE("with prefault all memory is there before the guest runs") {
   }
 }
 
+TEST_CASE("registered memory is pinned for each I/O loop before the guest runs") {
+  const TemporaryDirectory files;
+  const std::string backing = GENERATE("anonymous", "shared");
+  Process process(
+      guest("first", "",
+            {"--memory", "64M", "--memory-backing", backing, "--register-memory", "--io-threads",
+             "2", "--disk", "path=" + files.make_disk("disk", 1 << 20) + ",queues=2"}));
+  REQUIRE(process.wait_for_output("+"));
+  const std::string status = "/proc/" + std::to_string(process.pid());
+  CHECK(std::stoull(status_field(status, "VmRSS:")) >= 64 * 1024);
+  CHECK(std::stoull(status_field(status, "VmPin:")) == 2 * 64 * 1024);
+}
+
 /// The flags of the guest's 64 MiB, as the kernel shows them.
 std::string flags_of_memory(pid_t pid) {
   std::ifstream smaps("/proc/" + std::to_string(pid) + "/smaps");

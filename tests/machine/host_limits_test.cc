@@ -68,6 +68,29 @@ TEST_CASE("a limit of memory anywhere below what is needed is one line", "[limit
   CHECK(refused > 100);
 }
 
+/// Whoever is root may pin as much as there is.
+Process::Prepare limit_pinned(rlim_t bytes) {
+  return [=] {
+    limit(RLIMIT_MEMLOCK, bytes)();
+    __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    __user_cap_data_struct data[2] = {};
+    ::syscall(SYS_capget, &header, &data);
+    ::prctl(PR_CAPBSET_DROP, CAP_IPC_LOCK);
+    for (uint32_t* const set : {&data[0].effective, &data[0].permitted, &data[0].inheritable}) {
+      *set &= ~(1U << CAP_IPC_LOCK);
+    }
+    ::syscall(SYS_capset, &header, &data);
+  };
+}
+
+TEST_CASE("a limit of locked memory below what is to be registered is one line", "[limits]") {
+  const Arguments command = guest("hello", "code=5", {"--memory", "32M", "--register-memory"});
+  const Ended refused = run(command, limit_pinned(rlim_t{24} << 20));
+  check_refused(refused,
+                "--register-memory: expected a limit on locked memory (\"ulimit -l\") of "
+                "at least 32 MiB, 32 for each I/O loop, and as much free memory");
+}
+
 // ---- Descriptors and threads -------------------------------------------------------------------
 
 TEST_CASE("a limit of descriptors anywhere below what is needed is one line", "[limits]") {

@@ -68,6 +68,7 @@ constexpr std::string_view kFullMachine = R"({
   "huge-pages": true,
   "thp": false,
   "prefault": true,
+  "register-memory": true,
   "serial": "out.txt",
   "grace": "1500ms",
   "io-threads": 2,
@@ -118,6 +119,7 @@ TEST_CASE("every field of the JSON reaches the configuration") {
   CHECK(config.io_poll_us == 20);
   CHECK_FALSE(config.thp);
   CHECK(config.prefault);
+  CHECK(config.register_memory);
   CHECK(config.pin_vcpus == "0-1,3");
   CHECK(config.pin_io == "2");
   CHECK(config.boot_timer);

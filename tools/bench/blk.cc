@@ -28,6 +28,7 @@ struct Options {
   bool quick = false;
   bool list = false;
   std::vector<std::string> filters;
+  std::vector<std::string> parties;
   std::string ringlet_args;
   uint64_t file_mib = 1024;
   std::string host;  // what the script says of it
@@ -208,6 +209,18 @@ void show_commands(const Bench& bench, const std::vector<std::vector<BlkCase>>& 
   std::fflush(stdout);
 }
 
+/// The first, which the others are compared with, is always there.
+std::vector<Party> wanted_parties(const BlkSetup& setup, const std::vector<std::string>& texts) {
+  std::vector<Party> parties = blk_parties(setup);
+  const auto unwanted = [&](const Party& party) {
+    return !texts.empty() && std::ranges::none_of(texts, [&](const std::string& text) {
+      return party.name.find(text) != std::string::npos;
+    });
+  };
+  parties.erase(std::remove_if(parties.begin() + 1, parties.end(), unwanted), parties.end());
+  return parties;
+}
+
 void list(const std::vector<std::vector<BlkCase>>& cases) {
   for (const std::vector<BlkCase>& group : cases) {
     for (const BlkCase& load : group) fmt::print("{}\n", load.name());
@@ -227,7 +240,7 @@ void run(Bench& bench, const Options& options) {
   go_realtime();
   const std::optional<std::string> not_counted = SystemCallCounter::why_not();
   bench.count_calls = !not_counted;
-  bench.parties = blk_parties(bench.setup);
+  bench.parties = wanted_parties(bench.setup, options.parties);
   show_commands(bench, cases);
   std::vector<CaseResult> results;
   for (const std::vector<BlkCase>& group : cases) {
@@ -259,6 +272,7 @@ void add_options(CLI::App& app, BlkSetup& setup, Options& options) {
       ->check(CLI::Range(0.2, 600.0));
   app.add_flag("--quick", options.quick, "3 rounds of half a second, one attempt");
   app.add_option("--filter", options.filters, "only cases whose names have this; may be repeated");
+  app.add_option("--party", options.parties, "only those whose names have this, and ringlet");
   app.add_flag("--list", options.list, "print the cases' names, measure nothing");
   app.add_option("--wait", setup.wait, "how the guest sees completions: poll, interrupt or hlt")
       ->check(CLI::IsMember({"poll", "interrupt", "hlt"}));

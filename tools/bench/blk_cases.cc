@@ -72,6 +72,7 @@ Command ringlet_command(const Party& party, const BlkSetup& setup, bool direct) 
     append(command, {"--disk", fmt::format("path={},readonly", setup.linux_root)});
   }
   append(command, {"--disk", disk});
+  if (party.registered) command.emplace_back("--register-memory");
   append(command, setup.ringlet_args);
   command.emplace_back("--cmdline");
   return command;
@@ -164,14 +165,18 @@ std::vector<std::vector<BlkCase>> blk_cases(const std::vector<std::string>& filt
   return all;
 }
 
-// QEMU's native AIO is for direct I/O only, and its way of I/O is not in the cost of an access.
+// QEMU's native AIO is for direct I/O only, and the way of I/O is not in the cost of an access.
 bool Party::takes(const BlkCase& load) const {
-  if (!load.is_load()) return kind == PartyKind::Ringlet || aio == "io_uring";
+  if (!load.is_load()) return (kind == PartyKind::Ringlet && !registered) || aio == "io_uring";
   return load.direct || aio != "native";
 }
 
 std::vector<Party> blk_parties(const BlkSetup& setup) {
-  std::vector<Party> all{{.name = "ringlet", .kind = PartyKind::Ringlet, .binary = setup.ringlet}};
+  std::vector<Party> all{{.name = "ringlet", .kind = PartyKind::Ringlet, .binary = setup.ringlet},
+                         {.name = "registered",
+                          .kind = PartyKind::Ringlet,
+                          .binary = setup.ringlet,
+                          .registered = true}};
   if (!setup.also.empty()) {
     all.push_back({.name = "also", .kind = PartyKind::Ringlet, .binary = setup.also});
   }

@@ -38,6 +38,7 @@ struct Party {
   PartyKind kind = PartyKind::Fio;
   std::string binary;
   std::string aio = "";      ///< of QEMU
+  bool registered = false;   ///< ringlet with --register-memory
   bool beside_spin = false;  ///< another thread spins meanwhile, as the vCPU of a guest that polls
 
   /// Whether there is something to measure.

@@ -32,8 +32,8 @@ void print_party(const std::string& name, const std::vector<BlkSample>& samples,
 }
 
 void print_comparison(const CaseResult& result, const std::string& name, const std::string& other) {
+  if (!result.rounds.contains(name) || !result.rounds.contains(other)) return;
   const auto& ours = result.rounds.at(name);
-  if (!result.rounds.contains(other)) return;
   const auto& theirs = result.rounds.at(other);
   fmt::print("    {:<26} IOPS {:<28}", fmt::format("{} / {}", name, other),
              show(compare(iops_of(ours), iops_of(theirs), Better::More)));
@@ -116,6 +116,9 @@ void print_results(const std::vector<CaseResult>& results, const std::vector<Par
     print_comparison(result, "ringlet", qemu);
     print_comparison(result, "ringlet", "host fio");
     print_comparison(result, "ringlet", "fio + spinner");
+    print_comparison(result, "registered", qemu);
+    print_comparison(result, "registered", "host fio");
+    print_comparison(result, "registered", "ringlet");
     print_comparison(result, "ringlet", "also");
   }
 }

@@ -35,17 +35,6 @@ void prefault(std::span<std::byte> ram, MemoryBacking::Kind kind) {
 
 }  // namespace
 
-std::byte* GuestView::at(size_t offset, size_t length) const noexcept {
-  assert(offset <= bytes_.size());
-  assert(length <= bytes_.size() - offset);
-  return bytes_.data() + offset;
-}
-
-std::atomic_ref<uint16_t> GuestView::index(size_t offset) const noexcept {
-  assert(offset % sizeof(uint16_t) == 0);
-  return std::atomic_ref<uint16_t>(*reinterpret_cast<uint16_t*>(at(offset, sizeof(uint16_t))));
-}
-
 GuestMemory::GuestMemory(std::span<const AddrRange> ranges, const MemoryBacking& backing)
     : transparent_huge_pages_(backing.transparent_huge_pages && !backing.huge_pages) {
   const uint64_t page = backing.huge_pages ? kHugePage : kPage;
@@ -134,24 +123,6 @@ uint64_t GuestMemory::end() const {
   return regions_.back().base.value() + regions_.back().bytes.size();
 }
 
-std::optional<std::span<std::byte>> GuestMemory::slice(GuestAddr at,
-                                                       uint64_t length) const noexcept {
-  for (const MemoryRegion& region : regions_) {
-    if (at < region.base) break;
-    const uint64_t offset = at.value() - region.base.value();
-    if (offset >= region.bytes.size()) continue;
-    if (length > region.bytes.size() - offset) return std::nullopt;
-    return region.bytes.subspan(offset, length);
-  }
-  return std::nullopt;
-}
-
-std::optional<GuestView> GuestMemory::view(GuestAddr at, uint64_t length) const noexcept {
-  const auto bytes = slice(at, length);
-  if (!bytes) return std::nullopt;
-  return GuestView(*bytes);
-}
-
 bool GuestMemory::read(GuestAddr from, std::span<std::byte> to) const noexcept {
   const auto bytes = slice(from, to.size());
   if (!bytes) return false;
@@ -176,8 +147,7 @@ void GuestMemory::track_dirty() {
   }
 }
 
-void GuestMemory::mark_dirty(std::span<const std::byte> bytes) const noexcept {
-  if (dirty_.empty() || bytes.empty()) return;
+void GuestMemory::set_dirty(std::span<const std::byte> bytes) const noexcept {
   for (size_t i = 0; i < regions_.size(); ++i) {
     const std::byte* const base = regions_[i].bytes.data();
     if (bytes.data() < base || bytes.data() >= base + regions_[i].bytes.size()) continue;

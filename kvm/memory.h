@@ -6,6 +6,7 @@
 #pragma once
 
 #include <atomic>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -87,8 +88,14 @@ class GuestView {
   }
 
  private:
-  std::byte* at(size_t offset, size_t length) const noexcept;
-  std::atomic_ref<uint16_t> index(size_t offset) const noexcept;
+  std::byte* at(size_t offset, size_t length) const noexcept {
+    assert(offset <= bytes_.size() && length <= bytes_.size() - offset);
+    return bytes_.data() + offset;
+  }
+  std::atomic_ref<uint16_t> index(size_t offset) const noexcept {
+    assert(offset % sizeof(uint16_t) == 0);
+    return std::atomic_ref<uint16_t>(*reinterpret_cast<uint16_t*>(at(offset, sizeof(uint16_t))));
+  }
 
   std::span<std::byte> bytes_;
 };
@@ -144,7 +151,9 @@ class GuestMemory {
   /// Starts to note which 4 KiB pages the host itself writes: KVM's dirty log misses them.
   void track_dirty();
   /// Notes that the host wrote to `bytes`, which came from slice(). Does nothing unless tracking.
-  void mark_dirty(std::span<const std::byte> bytes) const noexcept;
+  void mark_dirty(std::span<const std::byte> bytes) const noexcept {
+    if (!dirty_.empty() && !bytes.empty()) set_dirty(bytes);
+  }
   /// Returns the bitmap of region `index` since the last call (bit n: page n) and clears it.
   std::vector<uint64_t> take_dirty(size_t index);
 
@@ -160,6 +169,7 @@ class GuestMemory {
 
   void map(AddrRange range, const MemoryBacking& backing, uint64_t file_offset);
   void unmap_all() noexcept;
+  void set_dirty(std::span<const std::byte> bytes) const noexcept;
 
   std::vector<MemoryRegion> regions_;
   std::vector<Mapping> mappings_;  // with guard pages
@@ -168,5 +178,24 @@ class GuestMemory {
   Fd memfd_;
   uint64_t size_ = 0;
 };
+
+// Here, as a request takes several: for the header, each buffer, an indirect table.
+inline std::optional<std::span<std::byte>> GuestMemory::slice(GuestAddr at,
+                                                              uint64_t length) const noexcept {
+  for (const MemoryRegion& region : regions_) {
+    if (at < region.base) break;
+    const uint64_t offset = at.value() - region.base.value();
+    if (offset >= region.bytes.size()) continue;
+    if (length > region.bytes.size() - offset) return std::nullopt;
+    return std::span(region.bytes.data() + offset, length);
+  }
+  return std::nullopt;
+}
+
+inline std::optional<GuestView> GuestMemory::view(GuestAddr at, uint64_t length) const noexcept {
+  const auto bytes = slice(at, length);
+  if (!bytes) return std::nullopt;
+  return GuestView(*bytes);
+}
 
 }  // namespace ringlet

@@ -31,7 +31,7 @@ constexpr std::array<iovec, 64> kZeroParts = [] {
 void Blk::start_transfer(Request& request, uint64_t sector) noexcept {
   const bool in = request.type == VIRTIO_BLK_T_IN;
   request.parts = in ? request.chain->writable() : request.chain->readable();
-  const uint64_t bytes = in ? request.chain->writable_bytes() : request.chain->readable_bytes();
+  const uint64_t bytes = in ? request.writable_bytes : request.chain->readable_bytes();
   if (bytes % kSector != 0 || !in_range(sector, bytes / kSector) || (!in && settings_.readonly)) {
     finish(request, VIRTIO_BLK_S_IOERR);
     return;

@@ -26,20 +26,6 @@ void advance(iovec& part, size_t bytes) {
 
 }  // namespace
 
-Chain::Chain(Chain&& other) noexcept
-    : queue_(std::exchange(other.queue_, nullptr)), slot_(other.slot_) {}
-
-Chain& Chain::operator=(Chain&& other) noexcept {
-  assert(queue_ == nullptr);
-  queue_ = std::exchange(other.queue_, nullptr);
-  slot_ = other.slot_;
-  return *this;
-}
-
-Chain::~Chain() {
-  assert(queue_ == nullptr && "a chain was neither completed nor abandoned");
-}
-
 std::span<iovec> Chain::readable() const {
   const ChainSlots::Slot& slot = queue_->chains_[slot_];
   return std::span(queue_->chains_.parts(slot_), slot.reads).subspan(slot.first_read);
@@ -59,9 +45,10 @@ uint64_t Chain::writable_bytes() const {
 }
 
 bool Chain::read(std::span<std::byte> to) {
-  if (readable_bytes() < to.size()) return false;
+  const std::span<iovec> parts = readable();
+  if (total(parts) < to.size()) return false;
   ChainSlots::Slot& slot = queue_->chains_[slot_];
-  for (iovec& part : readable()) {
+  for (iovec& part : parts) {
     const size_t bytes = std::min(part.iov_len, to.size());
     std::memcpy(to.data(), part.iov_base, bytes);
     advance(part, bytes);

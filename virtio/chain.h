@@ -3,9 +3,11 @@
 
 #include <sys/uio.h>
 
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 
 namespace ringlet {
 
@@ -18,11 +20,17 @@ class Queue;
 /// destructor asserts that. Lives on the I/O loop.
 class Chain {
  public:
-  Chain(Chain&& other) noexcept;
-  Chain& operator=(Chain&& other) noexcept;
+  Chain(Chain&& other) noexcept
+      : queue_(std::exchange(other.queue_, nullptr)), slot_(other.slot_) {}
+  Chain& operator=(Chain&& other) noexcept {
+    assert(queue_ == nullptr);
+    queue_ = std::exchange(other.queue_, nullptr);
+    slot_ = other.slot_;
+    return *this;
+  }
   Chain(const Chain&) = delete;
   Chain& operator=(const Chain&) = delete;
-  ~Chain();
+  ~Chain() { assert(queue_ == nullptr && "a chain was neither completed nor abandoned"); }
 
   /// A small number below the queue's size that no other chain in flight has: devices keep
   /// their per-request state in arrays indexed by it.

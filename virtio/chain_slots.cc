@@ -18,14 +18,15 @@ ChainSlots::ChainSlots(const GuestMemory& memory, uint16_t size, bool indirect)
 
 void ChainSlots::start() noexcept {
   assert(!free_.empty());
-  slots_[free_.back()] = Slot{};
+  const uint16_t number = free_.back();
+  slot_ = &slots_[number];
+  *slot_ = Slot{};
+  next_part_ = parts(number);
   total_ = 0;
 }
 
 std::string_view ChainSlots::add(GuestAddr address, uint32_t length, bool writable) noexcept {
-  const uint16_t number = free_.back();
-  Slot& slot = slots_[number];
-  if (!writable && slot.writes > 0) {
+  if (!writable && slot_->writes > 0) {
     return "a device-readable descriptor behind a device-writable one";
   }
   if (length == 0) return {};
@@ -34,8 +35,8 @@ std::string_view ChainSlots::add(GuestAddr address, uint32_t length, bool writab
   total_ += length;
   // 2.7.5.2 allows for one byte more, which used lengths could not tell from none.
   if (total_ > std::numeric_limits<uint32_t>::max()) return "a chain of 2^32 bytes or more";
-  parts(number)[slot.reads + slot.writes] = {.iov_base = bytes->data(), .iov_len = length};
-  ++(writable ? slot.writes : slot.reads);
+  *next_part_++ = {.iov_base = bytes->data(), .iov_len = length};
+  ++(writable ? slot_->writes : slot_->reads);
   return {};
 }
 

@@ -58,7 +58,10 @@ class ChainSlots {
   const GuestMemory& memory_;
   const bool indirect_;
   uint16_t in_flight_ = 0;
-  uint64_t total_ = 0;  // bytes of the chain that is being read
+  // The chain that is being read: its slot, where its next buffer goes, its bytes.
+  Slot* slot_ = nullptr;
+  iovec* next_part_ = nullptr;
+  uint64_t total_ = 0;
 
   // Slots are reused last-in first-out, so that a shallow queue stays in few cache lines. The
   // iovecs are left untouched, and so take no memory, until a chain of that slot needs them.

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
+#include <iterator>
 #include <sstream>
 #include <stdexcept>
 
@@ -30,6 +31,7 @@ struct Options {
   std::vector<std::string> filters;
   std::vector<std::string> parties;
   std::string ringlet_args;
+  std::string also_args;
   uint64_t file_mib = 1024;
   std::string host;  // what the script says of it
   std::string json;
@@ -209,6 +211,11 @@ void show_commands(const Bench& bench, const std::vector<std::vector<BlkCase>>& 
   std::fflush(stdout);
 }
 
+Command words_of(const std::string& text) {
+  std::istringstream words(text);
+  return {std::istream_iterator<std::string>(words), {}};
+}
+
 /// The first, which the others are compared with, is always there.
 std::vector<Party> wanted_parties(const BlkSetup& setup, const std::vector<std::string>& texts) {
   std::vector<Party> parties = blk_parties(setup);
@@ -262,6 +269,8 @@ void add_options(CLI::App& app, BlkSetup& setup, Options& options) {
   app.add_option("--file", setup.file, "the file to measure on; its content is lost")->required();
   app.add_option("--host", options.host, "lines about the host, to be printed");
   app.add_option("--also", setup.also, "another ringlet to compare with");
+  app.add_option("--also-args", options.also_args,
+                 "arguments that only --also has; without that: this ringlet once more, with them");
   app.add_option("--ringlet-args", options.ringlet_args, "more arguments for ringlet, by spaces");
   app.add_option("--ringlet-disk", setup.ringlet_disk, "more disk options for it: ,option=value");
   app.add_flag("!--qemu-no-polling", setup.qemu_polls, "QEMU's iothread with poll-max-ns=0");
@@ -297,8 +306,11 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   fill_in(options);
   bench.setup.seconds = options.seconds;
-  std::istringstream words(options.ringlet_args);
-  for (std::string word; words >> word;) bench.setup.ringlet_args.push_back(word);
+  bench.setup.ringlet_args = words_of(options.ringlet_args);
+  bench.setup.also_args = words_of(options.also_args);
+  if (bench.setup.also.empty() && !options.also_args.empty()) {
+    bench.setup.also = bench.setup.ringlet;
+  }
   try {
     mount_tracefs();
     run(bench, options);

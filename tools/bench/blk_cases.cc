@@ -72,8 +72,8 @@ Command ringlet_command(const Party& party, const BlkSetup& setup, bool direct) 
     append(command, {"--disk", fmt::format("path={},readonly", setup.linux_root)});
   }
   append(command, {"--disk", disk});
-  if (party.registered) command.emplace_back("--register-memory");
   append(command, setup.ringlet_args);
+  append(command, party.more);
   command.emplace_back("--cmdline");
   return command;
 }
@@ -167,7 +167,7 @@ std::vector<std::vector<BlkCase>> blk_cases(const std::vector<std::string>& filt
 
 // QEMU's native AIO is for direct I/O only, and the way of I/O is not in the cost of an access.
 bool Party::takes(const BlkCase& load) const {
-  if (!load.is_load()) return (kind == PartyKind::Ringlet && !registered) || aio == "io_uring";
+  if (!load.is_load()) return (kind == PartyKind::Ringlet && more.empty()) || aio == "io_uring";
   return load.direct || aio != "native";
 }
 
@@ -176,9 +176,12 @@ std::vector<Party> blk_parties(const BlkSetup& setup) {
                          {.name = "registered",
                           .kind = PartyKind::Ringlet,
                           .binary = setup.ringlet,
-                          .registered = true}};
+                          .more = {"--register-memory"}}};
   if (!setup.also.empty()) {
-    all.push_back({.name = "also", .kind = PartyKind::Ringlet, .binary = setup.also});
+    all.push_back({.name = "also",
+                   .kind = PartyKind::Ringlet,
+                   .binary = setup.also,
+                   .more = setup.also_args});
   }
   if (::access(kQemu, X_OK) == 0) {
     for (const std::string aio : {"io_uring", "native", "threads"}) {

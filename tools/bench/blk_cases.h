@@ -38,7 +38,7 @@ struct Party {
   PartyKind kind = PartyKind::Fio;
   std::string binary;
   std::string aio = "";      ///< of QEMU
-  bool registered = false;   ///< ringlet with --register-memory
+  Command more = {};         ///< arguments of ringlet, beside those that all have
   bool beside_spin = false;  ///< another thread spins meanwhile, as the vCPU of a guest that polls
 
   /// Whether there is something to measure.
@@ -51,7 +51,8 @@ struct BlkSetup {
   std::string guest;       ///< a kernel
   std::string linux_root;  ///< the root of Linux with fio, see blk_init; empty: a bare-metal guest
   std::string file;
-  std::vector<std::string> ringlet_args;
+  Command also_args;  ///< what it has beside those of ringlet
+  Command ringlet_args;
   std::string ringlet_disk;  ///< appended to ringlet's --disk
   bool qemu_polls = true;
   double seconds = 1;

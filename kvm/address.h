@@ -10,6 +10,8 @@ namespace ringlet {
 
 /// The page of x86-64, in bytes.
 inline constexpr uint64_t kPage = 4096;
+/// The next larger kind of page of x86-64, which host memory may come in.
+inline constexpr uint64_t kHugePage = uint64_t{2} << 20;
 
 /// A guest-physical address.
 class GuestAddr {

@@ -13,8 +13,6 @@
 namespace ringlet {
 namespace {
 
-constexpr size_t kHugePage = size_t{2} << 20;
-
 std::byte* map_or_throw(std::byte* at, size_t size, int protection, int flags, int fd,
                         uint64_t offset, const char* what) {
   void* const mapped = ::mmap(at, size, protection, flags, fd, static_cast<off_t>(offset));

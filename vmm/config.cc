@@ -22,7 +22,6 @@
 namespace ringlet {
 namespace {
 
-constexpr uint64_t kHugePageSize = 2 * kMiB;
 constexpr std::string_view kPinVcpus = "--pin-vcpus";
 constexpr std::string_view kPinIo = "--pin-io";
 
@@ -59,7 +58,7 @@ void check_debug_ports(const MachineConfig& config) {
 }
 
 void check_memory(const MachineConfig& config) {
-  const uint64_t unit = config.huge_pages ? kHugePageSize : kPage;
+  const uint64_t unit = config.huge_pages ? kHugePage : kPage;
   if (config.memory % unit == 0) return;
   throw ConfigError(fmt::format("--memory: expected a multiple of {}, got {} bytes",
                                 config.huge_pages ? "2 MiB with --huge-pages" : "4 KiB",
@@ -159,19 +158,27 @@ void check_shared_files(const MachineConfig& config) {
 
 }  // namespace
 
+CpuList vcpu_cpus(const MachineConfig& config) {
+  return parse_cpu_list(config.pin_vcpus, kPinVcpus);
+}
+
+CpuList io_cpus(const MachineConfig& config) {
+  return parse_cpu_list(config.pin_io, kPinIo);
+}
+
 void validate(const MachineConfig& config) {
   check_options<MachineConfig>(kMachineOptions, config, "--");
   if (config.cmdline) check_command_line(*config.cmdline);
   check_memory(config);
   check_debug_ports(config);
-  parse_cpu_list(config.pin_vcpus, kPinVcpus);
-  parse_cpu_list(config.pin_io, kPinIo);
+  vcpu_cpus(config);
+  io_cpus(config);
   check_devices(config.devices);
 }
 
 void validate_on_host(const MachineConfig& config) {
-  check_allowed(parse_cpu_list(config.pin_vcpus, kPinVcpus), kPinVcpus);
-  check_allowed(parse_cpu_list(config.pin_io, kPinIo), kPinIo);
+  check_allowed(vcpu_cpus(config), kPinVcpus);
+  check_allowed(io_cpus(config), kPinIo);
   check_boot(boot_config(config), ram_low_size(config.memory));
   for (const DeviceConfig& device : config.devices) {
     std::visit([](const BlkConfig& disk) { check_disk(disk); }, device);

@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "kvm/affinity.h"
 #include "kvm/cpuid.h"
 #include "kvm/log.h"
 #include "kvm/memory.h"
@@ -145,6 +146,10 @@ auto visit_device(const DeviceConfig& device, F f) {
       [&]<typename Config>(const Config& config) { return f(kDeviceType<Config>, config); },
       device);
 }
+
+/// Where the vCPUs, and the I/O loops, are to run. Throw ConfigError that names the option.
+CpuList vcpu_cpus(const MachineConfig& config);
+CpuList io_cpus(const MachineConfig& config);
 
 /// Throws ConfigError for the first thing that makes no machine, named by its option (`--memory`,
 /// `--disk id`), wherever it came from. Does not look at the host.

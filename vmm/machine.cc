@@ -15,7 +15,6 @@
 #include "vmm/boot/command_line.h"
 #include "vmm/boot/loader.h"
 #include "vmm/boot_config.h"
-#include "vmm/cpu_list.h"
 #include "vmm/crash.h"
 #include "vmm/disk_file.h"
 #include "vmm/layout.h"
@@ -143,7 +142,7 @@ Machine::Machine(const MachineConfig& config)
       doorbells_(vm_),
       pit_(vm_, buses_.port),
       loops_(make_loops(config)),
-      io_cpus_(parse_cpu_list(config.pin_io, "--pin-io")),
+      io_cpus_(io_cpus(config)),
       bridge_(buses_, {.ecam = kEcam, .window32 = kPciWindow32, .window64 = window64_}) {
   watch_guest_memory(&memory_);
   add_devices(config);
@@ -156,7 +155,7 @@ Machine::Machine(const MachineConfig& config)
   naming_threads([&] {
     threads_ = std::make_unique<VcpuThreads>(
         vcpus_, buses_, [this](Vcpu& vcpu, const VcpuExit& exit) { vcpu_left(vcpu, exit); },
-        parse_cpu_list(config.pin_vcpus, "--pin-vcpus"));
+        vcpu_cpus(config));
   });
 }
 

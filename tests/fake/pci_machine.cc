@@ -5,33 +5,18 @@
 #include <span>
 
 namespace ringlet {
+
+SimulatedHost::SimulatedHost(GuestMemory* given, const SimulatedLoop::Options& loop_options)
+    : own_memory(given == nullptr ? std::make_unique<GuestMemory>(std::span(&PciBoard::kMemory, 1),
+                                                                  MemoryBacking{})
+                                  : nullptr),
+      memory(given == nullptr ? *own_memory : *given),
+      heap(memory, {PciBoard::kHeapStart, PciBoard::kMemory.size - PciBoard::kHeapStart}),
+      loop(loop_options) {}
+
 PciMachine::PciMachine(Device& device, const SimulatedLoop::Options& loop_options,
                        GuestMemory* given, std::span<const DevicePart> others)
-    : own_memory(given == nullptr
-                     ? std::make_unique<GuestMemory>(std::span(&kMemory, 1), MemoryBacking{})
-                     : nullptr),
-      memory(given == nullptr ? *own_memory : *given),
-      heap(memory, {kHeapStart, kMemory.size - kHeapStart}),
-      loop(loop_options),
-      bridge(buses, kLayout),
-      transport(device,
-                {.interrupts = interrupts,
-                 .doorbells = doorbells,
-                 .loop = loop,
-                 .memory = memory,
-                 .pin = IntxPin::A,
-                 .intx_gsi = Gsi(10)},
-                others),
-      bdf(bridge.add(transport)),
-      driver({.buses = buses,
-              .ecam = GuestAddr(kLayout.ecam.base),
-              .interrupts = interrupts,
-              .doorbells = doorbells},
-             bdf) {
-  bridge.assign_bars();
-  driver.find_capabilities();
-  driver.set_command(PciCommand::kBusMaster, true);
-}
+    : SimulatedHost(given, loop_options), PciBoard(device, loop, memory, others) {}
 
 PciMachine::~PciMachine() {
   loop.drain();

@@ -7,23 +7,24 @@
 #include <span>
 #include <vector>
 
-#include "kvm/bus.h"
-#include "pci/host_bridge.h"
-#include "tests/fake/driver.h"
-#include "tests/fake/fake_irq.h"
+#include "tests/fake/pci_board.h"
 #include "tests/fake/simulated_loop.h"
 #include "tests/fake/split_driver_queue.h"
-#include "virtio/pci_transport.h"
 
 namespace ringlet {
 
-class PciMachine {
- public:
-  static constexpr AddrRange kMemory{0, 16 << 20};
-  static constexpr PciLayout kLayout{.ecam = {0xc0100000, 1 << 20},
-                                     .window32 = {0xd0000000, 1 << 28},
-                                     .window64 = {1ULL << 32, 1ULL << 32}};
+/// What a PciMachine's board works with: `given` memory, or its own.
+struct SimulatedHost {
+  SimulatedHost(GuestMemory* given, const SimulatedLoop::Options& loop_options);
 
+  const std::unique_ptr<GuestMemory> own_memory;
+  GuestMemory& memory;
+  GuestHeap heap;
+  SimulatedLoop loop;
+};
+
+class PciMachine : public SimulatedHost, public PciBoard {
+ public:
   /// `memory`: another machine's, which this one carries on with. `others`: parts of the device on
   /// loops of their own, which outlive the machine.
   PciMachine(Device& device, const SimulatedLoop::Options& loop_options,
@@ -40,20 +41,7 @@ class PciMachine {
   void kick(uint16_t queue = 0);
   /// Queue 0 of a machine that is not `packed`.
   SplitDriverQueue& split_queue();
-  /// Guest memory from here on belongs to tests.
-  static constexpr uint64_t kHeapStart = 1 << 20;
 
-  const std::unique_ptr<GuestMemory> own_memory;
-  GuestMemory& memory;
-  GuestHeap heap;
-  SimulatedLoop loop;
-  FakeInterrupts interrupts;
-  FakeDoorbells doorbells;
-  Buses buses;
-  HostBridge bridge;
-  PciTransport transport;
-  Bdf bdf;
-  PciDriver driver;
   Features negotiated;
   bool packed = false;  ///< whether start() takes packed queues
   std::vector<std::unique_ptr<DriverQueue>> queues;

@@ -62,7 +62,8 @@ class PackedRun final : public QueueRun {
     write_value(table + place % 64U * 16, descriptor);
   }
 
-  /// A chain in order, where the driver stands, but for flags that the input may turn over.
+  /// A chain in order, where the driver stands, but for what the input turns over: the flags that
+  /// make a descriptor available, IDs ahead of the last, an indirect table behind other buffers.
   void offer() {
     const uint8_t shape = input_.take<uint8_t>();
     const uint8_t damage = input_.take<uint8_t>();
@@ -74,10 +75,11 @@ class PackedRun final : public QueueRun {
       ring::Descriptor descriptor;
       descriptor.address = 0x1000U + driver_ % 40 * 0x40U;
       descriptor.length = 0x10U + i * 0x10U;
-      descriptor.flags = id;
-      unsigned bits = available(driver_) | (i + 1 < count ? ring::kDescNext : 0U) |
-                      (i < reads ? 0U : ring::kDescWrite);
-      if (shape >= 0xc0 && count == 1) {
+      const bool last = i + 1 == count;
+      descriptor.flags = static_cast<uint16_t>(!last && (damage & 0x40) != 0 ? id ^ 1 : id);
+      unsigned bits =
+          available(driver_) | (last ? 0U : ring::kDescNext) | (i < reads ? 0U : ring::kDescWrite);
+      if (shape >= 0xc0 && last && (count == 1 || (damage & 0x20) != 0)) {
         descriptor.address = 0x800;
         bits |= ring::kDescIndirect;
       }

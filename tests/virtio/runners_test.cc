@@ -195,33 +195,13 @@ TEST_CASE("parts on threads of their own come up and are reset together, again a
   UringLoop loop;
   UringLoop other_loop;
   const DevicePart other{.device = second, .loop = other_loop};
-  const std::array<AddrRange, 1> ram{PciMachine::kMemory};
-  GuestMemory memory(ram, {});
-  GuestHeap heap(memory, {PciMachine::kHeapStart, 1 << 20});
-  FakeInterrupts interrupts;
-  FakeDoorbells doorbells;
-  Buses buses;
-  HostBridge bridge(buses, PciMachine::kLayout);
-  PciTransport transport(first,
-                         {.interrupts = interrupts,
-                          .doorbells = doorbells,
-                          .loop = loop,
-                          .memory = memory,
-                          .pin = IntxPin::A,
-                          .intx_gsi = Gsi(10)},
-                         {&other, 1});
-  const Bdf bdf = bridge.add(transport);
-  bridge.assign_bars();
+  GuestMemory memory(std::span(&PciBoard::kMemory, 1), {});
+  GuestHeap heap(memory, {PciBoard::kHeapStart, 1 << 20});
+  PciBoard board(first, loop, memory, {&other, 1});
   {
     const IoThread thread(loop, "one");
     const IoThread other_thread(other_loop, "other");
-    PciDriver driver({.buses = buses,
-                      .ecam = GuestAddr(PciMachine::kLayout.ecam.base),
-                      .interrupts = interrupts,
-                      .doorbells = doorbells},
-                     bdf);
-    driver.find_capabilities();
-    driver.set_command(PciCommand::kBusMaster, true);
+    PciDriver& driver = board.driver;
     driver.enable_msix();
     for (unsigned i = 0; i < kTimes; ++i) {
       REQUIRE(driver.negotiate(Features(Feature::Version1)));

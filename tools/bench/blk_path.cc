@@ -15,8 +15,8 @@
 
 #include "kvm/error.h"
 #include "kvm/uring_loop.h"
-#include "tests/fake/driver.h"
-#include "tests/fake/pci_machine.h"
+#include "tests/fake/pci_board.h"
+#include "tests/fake/split_driver_queue.h"
 #include "virtio/blk.h"
 #include "virtio/blk_layout.h"
 
@@ -110,29 +110,10 @@ void run(const Options& options) {
   if (bytes == 0) throw std::runtime_error(options.file + ": expected a block at least");
   UringLoop loop;
   Blk blk({.name = "disk", .readonly = true}, {.fd = file.get(), .size = bytes});
-  const std::array<AddrRange, 1> ram{PciMachine::kMemory};
-  GuestMemory memory(ram, {});
-  GuestHeap heap(memory,
-                 {PciMachine::kHeapStart, PciMachine::kMemory.size - PciMachine::kHeapStart});
-  FakeInterrupts interrupts;
-  FakeDoorbells doorbells;
-  Buses buses;
-  HostBridge bridge(buses, PciMachine::kLayout);
-  PciTransport transport(blk, {.interrupts = interrupts,
-                               .doorbells = doorbells,
-                               .loop = loop,
-                               .memory = memory,
-                               .pin = IntxPin::A,
-                               .intx_gsi = Gsi(10)});
-  const Bdf bdf = bridge.add(transport);
-  bridge.assign_bars();
-  PciDriver driver({.buses = buses,
-                    .ecam = GuestAddr(PciMachine::kLayout.ecam.base),
-                    .interrupts = interrupts,
-                    .doorbells = doorbells},
-                   bdf);
-  driver.find_capabilities();
-  driver.set_command(PciCommand::kBusMaster, true);
+  GuestMemory memory(std::span(&PciBoard::kMemory, 1), {});
+  GuestHeap heap(memory, {PciBoard::kHeapStart, PciBoard::kMemory.size - PciBoard::kHeapStart});
+  PciBoard board(blk, loop, memory);
+  PciDriver& driver = board.driver;
   driver.enable_msix();
   Features wanted = Features(Feature::Version1) | Feature::EventIdx | Feature::IndirectDesc;
   if (options.packed) wanted = wanted | Feature::RingPacked;

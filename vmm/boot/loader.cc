@@ -55,7 +55,6 @@ AddrRange place_initrd(const BootFile& file, uint64_t initrd_max, AddrRange kern
 /// Asks for huge pages where `bytes` fills them. Faults on small ones are most of the time that
 /// loading takes (11 MB: about 2 ms instead of 15). A host without huge pages changes nothing.
 void prefer_huge_pages(std::span<std::byte> bytes) {
-  constexpr size_t kHugePage = 2 * kMiB;
   const size_t to_boundary = -std::bit_cast<uintptr_t>(bytes.data()) % kHugePage;
   if (to_boundary >= bytes.size()) return;
   const auto aligned = bytes.subspan(to_boundary);

@@ -241,14 +241,22 @@ CheckRow check_huge_pages(const Host& host) {
           "only --huge-pages needs them: sysctl vm.nr_hugepages=N"};
 }
 
-CheckRow check_transparent_huge_pages(const Host& host) {
-  const auto modes = host.line("/sys/kernel/mm/transparent_hugepage/enabled");
+/// The one in brackets.
+std::string chosen_mode(const std::string& modes) {
   const auto open = modes.find('[');
   const auto close = modes.find(']');
   const bool known = open != std::string::npos && close != std::string::npos && open < close;
-  const auto mode = known ? modes.substr(open + 1, close - open - 1) : "not supported";
+  return known ? modes.substr(open + 1, close - open - 1) : "not supported";
+}
+
+CheckRow check_transparent_huge_pages(const Host& host) {
+  const auto mode = chosen_mode(host.line("/sys/kernel/mm/transparent_hugepage/enabled"));
   if (mode == "always" || mode == "madvise") {
-    return {"transparent huge pages", CheckStatus::Ok, mode, ""};
+    // For --memory-backing shared the kernel has a switch of its own.
+    const auto shared = chosen_mode(host.line("/sys/kernel/mm/transparent_hugepage/shmem_enabled"));
+    const bool also_shared = shared != "never" && shared != "deny" && shared != "not supported";
+    return {"transparent huge pages", CheckStatus::Ok,
+            mode + (also_shared ? "" : ", not for shared memory"), ""};
   }
   return {"transparent huge pages", CheckStatus::Warn, mode,
           "guest memory is faster with echo madvise > "

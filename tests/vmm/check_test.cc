@@ -100,6 +100,10 @@ TEST_CASE("huge pages and transparent huge pages are read as the kernel writes t
   CHECK(row(host.report(), "huge pages").status == CheckStatus::Ok);
   CHECK_THAT(row(host.report(), "huge pages").value, Equals("5 of 8 pages of 2 MiB free"));
   CHECK(row(host.report(), "transparent huge pages").status == CheckStatus::Ok);
+  CHECK_THAT(row(host.report(), "transparent huge pages").value,
+             Equals("madvise, not for shared memory"));
+  host.add("/sys/kernel/mm/transparent_hugepage/shmem_enabled",
+           "always within_size [advise] never deny force");
   CHECK_THAT(row(host.report(), "transparent huge pages").value, Equals("madvise"));
   host.add("/sys/kernel/mm/transparent_hugepage/enabled", "always madvise [never]");
   CHECK(row(host.report(), "transparent huge pages").status == CheckStatus::Warn);

@@ -187,7 +187,7 @@ inline std::optional<std::span<std::byte>> GuestMemory::slice(GuestAddr at,
     const uint64_t offset = at.value() - region.base.value();
     if (offset >= region.bytes.size()) continue;
     if (length > region.bytes.size() - offset) return std::nullopt;
-    return std::span(region.bytes.data() + offset, length);
+    return region.bytes.subspan(offset, length);
   }
   return std::nullopt;
 }

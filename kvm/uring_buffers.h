@@ -4,6 +4,8 @@
 #include <sys/uio.h>
 
 #include <algorithm>
+#include <bit>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -14,14 +16,17 @@ namespace ringlet {
 
 /// The most that the kernel takes for one buffer (io_uring_register_buffers(2)): 1 GiB.
 inline constexpr uint64_t kLargestUringBuffer = 1ull << 30;
+/// And how many of them (IORING_MAX_REG_BUFFERS).
+inline constexpr size_t kMostUringBuffers = 1U << 14;
 
 /// A ring's table of buffers. Filled before the loop runs, looked at by the loop only.
 class UringBuffers {
  public:
-  /// Cuts each of `areas` into buffers of `buffer_bytes`; the last may be shorter.
+  /// Cuts each of `areas` into buffers of `buffer_bytes`, a power of two; the last may be shorter.
   explicit UringBuffers(std::span<const std::span<std::byte>> areas = {},
                         uint64_t buffer_bytes = kLargestUringBuffer)
-      : buffer_bytes_(buffer_bytes) {
+      : shift_(std::countr_zero(buffer_bytes)) {
+    assert(std::has_single_bit(buffer_bytes));
     for (const std::span<std::byte> area : areas) {
       areas_.push_back({.start = reinterpret_cast<uintptr_t>(area.data()),
                         .size = area.size(),
@@ -31,6 +36,7 @@ class UringBuffers {
         table_.push_back({.iov_base = rest.data(), .iov_len = std::min(rest.size(), buffer_bytes)});
       }
     }
+    assert(table_.size() <= kMostUringBuffers);
   }
 
   /// In the order of the kernel's table.
@@ -41,10 +47,10 @@ class UringBuffers {
     for (const Area& area : areas_) {
       const uint64_t offset = reinterpret_cast<uintptr_t>(part.iov_base) - area.start;
       if (offset >= area.size) continue;  // also where it lies before the area
-      const uint64_t within = offset % buffer_bytes_;
-      const uint64_t room = std::min(buffer_bytes_ - within, area.size - offset);
-      if (part.iov_len > room) return std::nullopt;
-      return static_cast<uint16_t>(area.first_buffer + offset / buffer_bytes_);
+      const uint64_t buffer = offset >> shift_;
+      const uint64_t end = std::min((buffer + 1) << shift_, area.size);
+      if (part.iov_len > end - offset) return std::nullopt;
+      return static_cast<uint16_t>(area.first_buffer + buffer);
     }
     return std::nullopt;
   }
@@ -55,7 +61,7 @@ class UringBuffers {
     uint64_t size;
     size_t first_buffer;
   };
-  uint64_t buffer_bytes_;
+  int shift_;  // of a buffer's size
   std::vector<Area> areas_;
   std::vector<iovec> table_;
 };

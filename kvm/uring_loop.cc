@@ -60,14 +60,6 @@ UringLoop::~UringLoop() {
   assert(state_ == State::SettingUp || state_ == State::Finished);
 }
 
-void UringLoop::register_memory(std::span<const std::span<std::byte>> areas,
-                                uint64_t buffer_bytes) {
-  assert(state_ == State::SettingUp);
-  UringBuffers buffers(areas, buffer_bytes);
-  ring_.register_buffers(buffers.table());
-  buffers_ = std::move(buffers);
-}
-
 bool UringLoop::on_loop() const {
   const bool owned = state_ == State::Running || state_ == State::Draining;
   return !owned || thread_ == std::this_thread::get_id();

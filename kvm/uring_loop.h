@@ -41,10 +41,14 @@ class UringLoop final : public IoLoop {
   ~UringLoop() override;
 
   /// Pins `areas`, so that the kernel need not look up and take hold of their pages for each
-  /// transfer (of one piece; others are done as ever). They must stay until the loop is gone. Once,
-  /// before run(). Throws std::system_error: ENOMEM where RLIMIT_MEMLOCK allows for less.
+  /// transfer (of one piece; others are done as ever). They must stay until the loop is gone; those
+  /// mapped from a file privately are copied. Once, before run(). Throws std::system_error: ENOMEM,
+  /// or EFAULT, where there is too little memory or RLIMIT_MEMLOCK allows for less.
   void register_memory(std::span<const std::span<std::byte>> areas,
                        uint64_t buffer_bytes = kLargestUringBuffer);
+  /// The same with the memory of `other`, which then is pinned only once. False, with nothing done,
+  /// where the kernel cannot. Before either runs.
+  bool share_memory_of(const UringLoop& other);
   /// Serves until stop(), then drains. Once in a loop's life, on the thread that owns it from now.
   void run() noexcept;
   /// Makes run() drain and return, also when it starts only later. Any thread.

@@ -1,6 +1,8 @@
-// The I/O loop on io_uring: its file table, and requests on their way into the ring.
+// The I/O loop on io_uring: its files and memory, and requests on their way into the ring.
 #include <algorithm>
 #include <cassert>
+#include <optional>
+#include <utility>
 
 #include <poll.h>
 
@@ -20,7 +22,22 @@ uint64_t address(const void* data) {
 
 }  // namespace
 
-// ---- Files -------------------------------------------------------------------------------------
+// ---- Memory and files --------------------------------------------------------------------------
+
+void UringLoop::register_memory(std::span<const std::span<std::byte>> areas,
+                                uint64_t buffer_bytes) {
+  assert(state_ == State::SettingUp);
+  UringBuffers buffers(areas, buffer_bytes);
+  ring_.register_buffers(buffers.table());
+  buffers_ = std::move(buffers);
+}
+
+bool UringLoop::share_memory_of(const UringLoop& other) {
+  assert(state_ == State::SettingUp && other.state_ == State::SettingUp);
+  if (!ring_.share_buffers_of(other.ring_)) return false;
+  buffers_ = other.buffers_;
+  return true;
+}
 
 IoFile UringLoop::add_file(int fd) noexcept {
   assert(on_loop());

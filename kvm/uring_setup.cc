@@ -2,6 +2,7 @@
 #include "kvm/uring_setup.h"
 
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 #include <array>
@@ -9,6 +10,8 @@
 #include <fstream>
 #include <string>
 #include <system_error>
+
+#include <unistd.h>
 
 #include "kvm/error.h"
 
@@ -25,6 +28,14 @@ struct GetEventsArg {
   uint64_t timeout;
 };
 static_assert(sizeof(GetEventsArg) == sizeof(io_uring_getevents_arg));
+
+/// Linux 6.12, linux/io_uring.h: IORING_REGISTER_CLONE_BUFFERS and its argument. All of the other
+/// ring's table when the rest is zero.
+constexpr unsigned kRegisterCloneBuffers = 30;
+struct CloneBuffers {
+  uint32_t source_fd;
+  uint32_t rest[7];
+};
 
 /// liburing answers -errno.
 void check_ring(int result, const char* what) {
@@ -72,6 +83,14 @@ void UringRing::register_buffers(std::span<const iovec> buffers) {
   check_ring(
       io_uring_register_buffers(&ring_, buffers.data(), static_cast<unsigned>(buffers.size())),
       "IORING_REGISTER_BUFFERS");
+}
+
+bool UringRing::share_buffers_of(const UringRing& other) {
+  CloneBuffers clone{.source_fd = static_cast<uint32_t>(other.ring_.ring_fd), .rest = {}};
+  features_.share_buffers =
+      features_.share_buffers &&
+      ::syscall(__NR_io_uring_register, ring_.ring_fd, kRegisterCloneBuffers, &clone, 1) == 0;
+  return features_.share_buffers;
 }
 
 void UringRing::enable() {

@@ -16,6 +16,7 @@ inline constexpr uint64_t kNsPerSecond = 1'000'000'000;
 /// What a kernel may lack without the loop failing: each is asked for once, when a ring is opened.
 /// A test that wants to see an older kernel's path forbids some.
 struct UringFeatures {
+  bool share_buffers = true;  ///< 6.12: memory registered with one ring serves others
   bool min_wait = true;       ///< 6.12: to sleep for several completions, but not for long
   bool single_issuer = true;  ///< 6.0: cheaper locking, as only one thread submits
   bool coop_taskrun = true;   ///< 5.19: completions do not interrupt the loop's thread
@@ -59,6 +60,9 @@ class UringRing {
   /// Pins `buffers`, each of which must be memory of ours, and makes them the ring's table of
   /// buffers. Once, before enable(). Throws std::system_error.
   void register_buffers(std::span<const iovec> buffers);
+  /// Takes over the table of `other`, whose memory is not pinned once more. False where the kernel
+  /// cannot. Before enable() of both.
+  bool share_buffers_of(const UringRing& other);
   /// Puts the restrictions into force and lets this thread submit. Throws std::system_error.
   void enable();
 

@@ -5,7 +5,6 @@
 #include <atomic>
 #include <cassert>
 #include <cstring>
-#include <utility>
 
 #include "virtio/queue.h"
 

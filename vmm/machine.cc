@@ -18,6 +18,7 @@
 #include "vmm/crash.h"
 #include "vmm/disk_file.h"
 #include "vmm/layout.h"
+#include "vmm/register_memory.h"
 
 namespace ringlet {
 namespace {
@@ -149,7 +150,8 @@ Machine::Machine(const MachineConfig& config)
   make_vcpus(config);
   load_guest(config);
   memory_.allow_huge_pages();
-  if (config.register_memory) register_memory();
+  // Afterwards, as pinned pages that are small never become huge.
+  if (config.register_memory) register_memory(loops_, memory_);
   // Last of what can be refused, since it may create the console's file.
   legacy_ = std::make_unique<LegacyDevices>(config, buses_, interrupts_, *loops_.front(), *this);
   naming_threads([&] {
@@ -223,21 +225,6 @@ void Machine::load_guest(const MachineConfig& config) {
   const bool placed = memory_.write(GuestAddr(kAcpiTables.base), tables.blob);
   if (!placed) throw ConfigError("--memory: too small for the ACPI tables");
   std::visit([this](const auto& start) { vcpus_.front()->set_start(start); }, loaded.start);
-}
-
-// Now that it is known which pages are huge: pinned ones stay as they are.
-void Machine::register_memory() {
-  std::vector<std::span<std::byte>> areas;
-  for (const MemoryRegion& region : memory_.regions()) areas.push_back(region.bytes);
-  try {
-    for (const auto& loop : loops_) loop->register_memory(areas);
-  } catch (const std::system_error& error) {
-    if (error.code() != std::errc::not_enough_memory) throw;
-    throw HostError(fmt::format(
-        "--register-memory: expected a limit on locked memory (\"ulimit -l\") of at least {} MiB, "
-        "{} for each I/O loop, and as much free memory",
-        loops_.size() * memory_.size() / kMiB, memory_.size() / kMiB));
-  }
 }
 
 // Running and ending --------------------------------------------------------------------------

@@ -30,7 +30,7 @@ namespace ringlet {
 class Machine final : public MachineControl, public MachineEvents {
  public:
   /// Opens all files, takes all host resources and loads the kernel: whatever cannot be had is
-  /// found here. Throws ConfigError and std::system_error.
+  /// found here. Throws ConfigError, HostError and std::system_error.
   explicit Machine(const MachineConfig& config);
   ~Machine() override;
 
@@ -52,7 +52,6 @@ class Machine final : public MachineControl, public MachineEvents {
  private:
   void add_devices(const MachineConfig& config);
   void load_guest(const MachineConfig& config);
-  void register_memory();
   void make_vcpus(const MachineConfig& config);
   void vcpu_left(Vcpu& vcpu, const VcpuExit& exit);
   void finish(Outcome outcome) noexcept;

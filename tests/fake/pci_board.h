@@ -1,6 +1,7 @@
 // What is around a virtio PCI device in a test, whatever loop and memory it works with.
 #pragma once
 
+#include <cstdint>
 #include <span>
 
 #include "kvm/bus.h"

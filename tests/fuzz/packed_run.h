@@ -83,7 +83,7 @@ class PackedRun final : public QueueRun {
         descriptor.address = 0x800;
         bits |= ring::kDescIndirect;
       }
-      if ((damage & 0x7f) == i + 1) bits ^= 0x80;
+      if ((damage & 0x1f) == i + 1) bits ^= 0x80;
       descriptor.next = static_cast<uint16_t>(bits);
       write_value(config_.descriptors.value() + offset(driver_), descriptor);
     }

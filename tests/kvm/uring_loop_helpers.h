@@ -103,7 +103,8 @@ inline iovec part_of(std::span<char> data) {
 
 /// As an old kernel would have it.
 inline UringOptions without_features() {
-  const UringFeatures none{.single_issuer = false,
+  const UringFeatures none{.share_buffers = false,
+                           .single_issuer = false,
                            .coop_taskrun = false,
                            .submit_all = false,
                            .cqe_skip = false,

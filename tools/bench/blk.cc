@@ -221,9 +221,14 @@ std::vector<Party> wanted_parties(const BlkSetup& setup, const std::vector<std::
   std::vector<Party> parties = blk_parties(setup);
   const auto unwanted = [&](const Party& party) {
     return !texts.empty() && std::ranges::none_of(texts, [&](const std::string& text) {
-      return party.name.find(text) != std::string::npos;
+      return party.is_named(text);
     });
   };
+  for (const std::string& text : texts) {
+    if (std::ranges::none_of(parties, [&](const Party& party) { return party.is_named(text); })) {
+      throw std::runtime_error(fmt::format("no party is named \"{}\" here", text));
+    }
+  }
   parties.erase(std::remove_if(parties.begin() + 1, parties.end(), unwanted), parties.end());
   return parties;
 }

@@ -7,13 +7,16 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include "tests/kvm/may_pin.h"
+
 namespace ringlet::bench {
 
 namespace {
 
 constexpr const char* kQemu = "/usr/bin/qemu-system-x86_64";
 constexpr const char* kFio = "/usr/bin/fio";
-constexpr uint32_t kMemoryMib = 256;
+constexpr uint64_t kMemoryMib = 256;
+constexpr const char* kRegistered = "registered";
 
 // What tools/bench/blk_init reads.
 std::string linux_command_line(const BlkSetup& setup, const std::vector<BlkCase>& loads) {
@@ -167,16 +170,20 @@ std::vector<std::vector<BlkCase>> blk_cases(const std::vector<std::string>& filt
 
 // QEMU's native AIO is for direct I/O only, and the way of I/O is not in the cost of an access.
 bool Party::takes(const BlkCase& load) const {
-  if (!load.is_load()) return (kind == PartyKind::Ringlet && more.empty()) || aio == "io_uring";
+  if (!load.is_load()) {
+    return (kind == PartyKind::Ringlet && name != kRegistered) || aio == "io_uring";
+  }
   return load.direct || aio != "native";
 }
 
 std::vector<Party> blk_parties(const BlkSetup& setup) {
-  std::vector<Party> all{{.name = "ringlet", .kind = PartyKind::Ringlet, .binary = setup.ringlet},
-                         {.name = "registered",
-                          .kind = PartyKind::Ringlet,
-                          .binary = setup.ringlet,
-                          .more = {"--register-memory"}}};
+  std::vector<Party> all{{.name = "ringlet", .kind = PartyKind::Ringlet, .binary = setup.ringlet}};
+  if (may_pin(kMemoryMib << 20)) {
+    all.push_back({.name = kRegistered,
+                   .kind = PartyKind::Ringlet,
+                   .binary = setup.ringlet,
+                   .more = {"--register-memory"}});
+  }
   if (!setup.also.empty()) {
     all.push_back({.name = "also",
                    .kind = PartyKind::Ringlet,

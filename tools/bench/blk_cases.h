@@ -41,6 +41,7 @@ struct Party {
   Command more = {};         ///< arguments of ringlet, beside those that all have
   bool beside_spin = false;  ///< another thread spins meanwhile, as the vCPU of a guest that polls
 
+  bool is_named(const std::string& text) const { return name.find(text) != std::string::npos; }
   /// Whether there is something to measure.
   bool takes(const BlkCase& load) const;
 };
@@ -62,7 +63,8 @@ struct BlkSetup {
   uint64_t write_bytes = uint64_t{64} << 20;  ///< the region that writes go to
 };
 
-/// The first is ringlet, then its peers, then fio.
+/// The first is ringlet, then its peers, then fio. Ringlet with registered memory is among them
+/// where this user may pin as much.
 std::vector<Party> blk_parties(const BlkSetup& setup);
 
 /// A machine that does these loads one after another. All of one group.

@@ -11,6 +11,7 @@
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 #include <sched.h>
+#include <time.h>
 
 #include "tools/bench/blk_cases.h"
 #include "tools/bench/blk_counters.h"
@@ -60,6 +61,13 @@ void go_realtime() {
   static_cast<void>(::sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &priority));
 }
 
+/// A disk has caches to empty and, where it is rented, a budget to fill: those who start at once
+/// would pay for who came before them, QEMU's PC with its seconds until a guest runs would not.
+void let_disk_rest() {
+  constexpr timespec kRest{.tv_sec = 3, .tv_nsec = 0};
+  ::nanosleep(&kRest, nullptr);
+}
+
 std::vector<BlkSample> measure_party(const Bench& bench, const Party& party,
                                      const std::vector<BlkCase>& loads, bool count_calls) {
   if (party.kind != PartyKind::Fio) return measure_machine(party, bench.setup, loads, count_calls);
@@ -82,6 +90,7 @@ std::vector<CaseResult> measure_rounds(const Bench& bench, const std::vector<Blk
       if (!party.takes(loads.front())) continue;
       fmt::print(stderr, "\r{} round {}/{}: {:<20}", loads.front().group(), round, rounds,
                  party.name);
+      let_disk_rest();
       const auto samples = measure_party(bench, party, loads, round == 0 && bench.count_calls);
       for (size_t j = 0; j < loads.size(); ++j) {
         if (round == 0) {

@@ -78,7 +78,7 @@ Process::Prepare limit_pinned(rlim_t bytes) {
 }
 
 TEST_CASE("a limit of locked memory below what is to be registered is one line", "[limits]") {
-  // In a child, so that the right is not lost for the other tests.
+  // It takes another right to give one up for good.
   if (may_pin_all() && ::prctl(PR_CAPBSET_READ, CAP_SETPCAP) != 1) {
     WARN("SKIPPED: memory was not kept from being pinned, nobody here may give up the right to");
     return;

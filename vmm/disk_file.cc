@@ -7,9 +7,7 @@
 
 #include <array>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
-#include <thread>
 #include <utility>
 
 #include <fcntl.h>
@@ -17,16 +15,10 @@
 
 #include "kvm/error.h"
 #include "virtio/blk_layout.h"
+#include "vmm/patience.h"
 
 namespace ringlet {
 namespace {
-
-/// A machine that has just ended, or was killed, holds its lock a little longer than its process
-/// lives: the kernel takes an io_uring apart, and closes the ring's files, in the background.
-constexpr std::chrono::seconds kLockPatience{1};
-constexpr std::chrono::milliseconds kLockInterval{5};
-
-using Clock = std::chrono::steady_clock;
 
 [[noreturn]] void reject(const BlkConfig& config, const std::string& why) {
   throw ConfigError(fmt::format("{}: {}", file_label("disk", config.path), why));
@@ -49,12 +41,11 @@ using Clock = std::chrono::steady_clock;
 
 Fd open_file(const BlkConfig& config, int extra_flags) {
   const int flags = (config.readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | extra_flags;
-  const auto deadline = Clock::now() + kLockPatience;
-  Fd fd(::open(config.path.c_str(), flags));
-  while (!fd && errno == EBUSY && Clock::now() < deadline) {
-    std::this_thread::sleep_for(kLockInterval);
+  Fd fd;
+  try_patiently([&] {
     fd.reset(::open(config.path.c_str(), flags));
-  }
+    return fd || errno != EBUSY;
+  });
   if (fd) return fd;
   if (errno == EINVAL && (extra_flags & O_DIRECT) != 0) {
     reject(config, "its file system does not allow direct I/O; leave out 'direct'");
@@ -99,12 +90,11 @@ void lock(const BlkConfig& config, const Fd& fd) {
   struct flock request {};
   request.l_type = config.readonly ? F_RDLCK : F_WRLCK;
   request.l_whence = SEEK_SET;
-  const auto deadline = Clock::now() + kLockPatience;
-  bool locked = ::fcntl(fd.get(), F_OFD_SETLK, &request) == 0;
-  while (!locked && is_taken(errno) && Clock::now() < deadline) {
-    std::this_thread::sleep_for(kLockInterval);
+  bool locked = false;
+  try_patiently([&] {
     locked = ::fcntl(fd.get(), F_OFD_SETLK, &request) == 0;
-  }
+    return locked || !is_taken(errno);
+  });
   if (locked) return;
   if (is_taken(errno)) {
     reject(config, config.readonly ? "is open for writing elsewhere; expected readers only"

@@ -1,25 +1,17 @@
 // Guest memory that the kernel pins once for all transfers of the I/O loops (--register-memory).
 #include "vmm/register_memory.h"
 
-#include <chrono>
 #include <string>
 #include <system_error>
-#include <thread>
 #include <vector>
 
 #include <fmt/format.h>
 
 #include "kvm/error.h"
+#include "vmm/patience.h"
 
 namespace ringlet {
 namespace {
-
-/// What a machine pinned that has just ended, or was killed, is free a little later than its
-/// process is gone: the kernel takes an io_uring apart in the background.
-constexpr std::chrono::seconds kPatience{1};
-constexpr std::chrono::milliseconds kInterval{5};
-
-using Clock = std::chrono::steady_clock;
 
 /// Too little memory, or a limit. The kernel says EFAULT when it has some of it pinned already.
 bool is_too_little(const std::system_error& error) {
@@ -27,15 +19,16 @@ bool is_too_little(const std::system_error& error) {
 }
 
 void register_patiently(UringLoop& loop, std::span<const std::span<std::byte>> areas) {
-  const auto deadline = Clock::now() + kPatience;
-  while (true) {
+  const bool registered = try_patiently([&] {
     try {
-      return loop.register_memory(areas);
+      loop.register_memory(areas);
+      return true;
     } catch (const std::system_error& error) {
-      if (!is_too_little(error) || Clock::now() >= deadline) throw;
+      if (!is_too_little(error)) throw;
+      return false;
     }
-    std::this_thread::sleep_for(kInterval);
-  }
+  });
+  if (!registered) loop.register_memory(areas);  // throws why
 }
 
 }  // namespace

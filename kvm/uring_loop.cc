@@ -370,8 +370,8 @@ IoThread::IoThread(UringLoop& loop, const std::string& name, const CpuList& cpus
   pthread_sigmask(SIG_SETMASK, &for_main, &before);
   try {
     thread_ = std::thread([&loop, name, cpus] {
-      pthread_setname_np(pthread_self(), name.c_str());
       pin_this_thread(cpus);
+      pthread_setname_np(pthread_self(), name.c_str());
       loop.run();
     });
   } catch (...) {

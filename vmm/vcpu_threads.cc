@@ -17,9 +17,9 @@ VcpuThreads::VcpuThreads(std::span<const std::unique_ptr<Vcpu>> vcpus, Buses& bu
       CpuList own;
       if (!cpus.empty()) own.push_back(cpus[vcpu->id() % cpus.size()]);
       threads_.emplace_back([this, &one = *vcpu, own] {
+        pin_this_thread(own);
         const std::string name = "vcpu" + std::to_string(one.id());
         ::pthread_setname_np(::pthread_self(), name.c_str());
-        pin_this_thread(own);
         run(one);
       });
     }

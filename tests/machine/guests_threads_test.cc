@@ -26,13 +26,23 @@ std::string status_field(const std::filesystem::path& of, const std::string& key
   return {};
 }
 
-/// The CPUs that each thread of a process may run on, by the thread's name.
-std::map<std::string, std::string> allowed_cpus(pid_t pid) {
+/// The CPUs that each of a machine's threads may run on, by the thread's name. A thread has its
+/// maker's name until it runs for the first time, which can be after the guest does, and takes its
+/// own once it is on its CPUs: then all of them are seen as they stay.
+std::map<std::string, std::string> allowed_cpus(Process& process) {
   std::map<std::string, std::string> cpus;
-  for (const auto& thread :
-       std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task")) {
-    cpus[status_field(thread.path(), "Name:")] = status_field(thread.path(), "Cpus_allowed_list:");
-  }
+  const auto look = [&] {
+    cpus.clear();
+    bool named = true;
+    for (const auto& thread : std::filesystem::directory_iterator(
+             "/proc/" + std::to_string(process.pid()) + "/task")) {
+      named &= cpus.emplace(status_field(thread.path(), "Name:"),
+                            status_field(thread.path(), "Cpus_allowed_list:"))
+                   .second;
+    }
+    return named;
+  };
+  REQUIRE(process.wait_without_reading(look));
   return cpus;
 }
 
@@ -54,7 +64,7 @@ TEST_CASE("threads stay on the CPUs they are given, virtual CPUs in turn") {
   const std::string both = one == other ? one : one + "," + other;
   Process process(guest("first", "", {"--cpus", "3", "--pin-vcpus", both, "--pin-io", other}));
   REQUIRE(process.wait_for_output("+"));
-  const auto cpus = allowed_cpus(process.pid());
+  const auto cpus = allowed_cpus(process);
   CHECK(cpus.at("vcpu0") == one);
   CHECK(cpus.at("vcpu1") == other);
   CHECK(cpus.at("vcpu2") == one);
@@ -73,7 +83,7 @@ TEST_CASE("there is an I/O thread for each queue, and no more than were asked fo
     Process process(command);
     REQUIRE(process.wait_for_output("+"));
     std::set<std::string> names;
-    for (const auto& [name, cpus] : allowed_cpus(process.pid())) {
+    for (const auto& [name, cpus] : allowed_cpus(process)) {
       if (name.starts_with("io-loop")) names.insert(name);
     }
     return names;

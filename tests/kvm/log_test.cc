@@ -37,7 +37,7 @@ std::string read_until(const Fd& fd, std::string_view end) {
   std::string text;
   std::array<char, 4096> piece{};
   pollfd poll{.fd = fd.get(), .events = POLLIN, .revents = 0};
-  while (text.find(end) == std::string::npos && ::poll(&poll, 1, 20'000) == 1) {
+  while (text.find(end) == std::string::npos && ::poll(&poll, 1, 300'000) == 1) {
     text.append(piece.data(),
                 static_cast<size_t>(check(::read(fd.get(), piece.data(), piece.size()), "read")));
   }
@@ -99,6 +99,11 @@ TEST_CASE("a full pipe stops nobody; what is dropped is counted and told of late
   check(::pipe2(ends.data(), O_CLOEXEC), "pipe2");
   const Fd read_end(ends[0]);
   const Fd write_end(ends[1]);
+  // Full before the first message: none can be written until somebody reads.
+  check(::fcntl(write_end.get(), F_SETFL, O_NONBLOCK), "fcntl(F_SETFL)");
+  const std::string filler(4096, '.');
+  while (::write(write_end.get(), filler.data(), filler.size()) > 0) {
+  }
   const uint64_t before = log_dropped();
   log_setup(LogLevel::Info, path_of(write_end));
   for (int i = 0; i < 20'000; ++i) log_info("message number {:08}", i);

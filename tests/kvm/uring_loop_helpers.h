@@ -38,7 +38,7 @@ class Awaited final : public Completion {
   /// The first `count` results. Gives up after a time that no working loop needs.
   std::vector<int32_t> wait(size_t count = 1) {
     std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, std::chrono::seconds(20), [&] { return results_.size() >= count; });
+    changed_.wait_for(lock, std::chrono::minutes(5), [&] { return results_.size() >= count; });
     return results_;
   }
   bool finished() {

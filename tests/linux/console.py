@@ -99,7 +99,7 @@ def check_shell(terminal):
 
 def check_leaving(terminal):
     terminal.type(b"\x01x")
-    status = terminal.process.wait(30)
+    status = terminal.process.wait(300)
     report("Ctrl-A X leaves with its own status", status == LEFT, f"status {status}")
     mode = termios.tcgetattr(terminal.side)
     report("the terminal is restored", mode == terminal.mode_before, f"{mode}")

@@ -9,7 +9,7 @@ top=$(cd "$here/../.." && pwd)
 # shellcheck source=tests/linux/lib/checks.sh
 . "$here/lib/checks.sh"
 
-limit_s=${RINGLET_GUEST_LIMIT:-120}
+limit_s=${RINGLET_GUEST_LIMIT:-600}
 
 usage() {
   cat <<USAGE

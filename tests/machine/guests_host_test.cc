@@ -1,5 +1,6 @@
 // Tests of what only some hosts can lend a machine: huge pages, block devices. A host that has
 // none gets a line that says what was not tried.
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <fstream>
@@ -33,7 +34,10 @@ std::string contents(const std::string& path) {
 /// Lets the host make pages of 2 MiB on demand, as many as it has memory for, while this lives.
 class HugePagesOnDemand {
  public:
-  HugePagesOnDemand() : before_(contents(kSetting)) { set("1024"); }
+  HugePagesOnDemand() : before_(contents(kSetting)) {
+    set("1024");
+    allowed_ = allowed_ && are_there(2 * 32 * kMib);
+  }
   HugePagesOnDemand(const HugePagesOnDemand&) = delete;
   HugePagesOnDemand& operator=(const HugePagesOnDemand&) = delete;
   ~HugePagesOnDemand() { set(before_); }
@@ -48,6 +52,13 @@ class HugePagesOnDemand {
     std::ofstream file(kSetting);
     file << value << std::flush;
     allowed_ = file.good();
+  }
+
+  // The setting is a permission only: whether memory is there for so much shows when it is reserved.
+  static bool are_there(size_t bytes) {
+    constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB;
+    void* const at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, kFlags, -1, 0);
+    return at != MAP_FAILED && ::munmap(at, bytes) == 0;
   }
 
   std::string before_;
@@ -72,7 +83,8 @@ uint64_t page_kib(pid_t pid, uint64_t size_kib) {
 TEST_CASE("RAM is in huge pages where they are asked for") {
   const HugePagesOnDemand pages;
   if (!pages.allowed()) {
-    WARN("SKIPPED: no RAM in huge pages was tried, the host's setting is not ours to change");
+    WARN("SKIPPED: no RAM in huge pages was tried, the host's setting is not ours to change or its "
+         "memory has none");
     return;
   }
   for (const char* backing : {"anonymous", "shared"}) {

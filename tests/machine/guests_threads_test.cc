@@ -10,6 +10,7 @@
 
 #include <catch2/catch.hpp>
 #include <sched.h>
+#include <signal.h>
 
 #include "tests/kvm/may_pin.h"
 #include "tests/machine/run_ringlet.h"
@@ -26,10 +27,17 @@ std::string status_field(const std::filesystem::path& of, const std::string& key
   return {};
 }
 
-/// The CPUs that each of a machine's threads may run on, by the thread's name. A thread has its
-/// maker's name until it runs for the first time, which can be after the guest does, and takes its
-/// own once it is on its CPUs: then all of them are seen as they stay.
-std::map<std::string, std::string> allowed_cpus(Process& process) {
+/// The CPUs that each of a machine's threads may run on, by the thread's name. The guest may print
+/// before all threads are there: they are once the main thread answers signals. A thread has its
+/// maker's name until it runs for the first time, and takes its own once it is on its CPUs: with
+/// different names, all of them are seen as they stay.
+std::map<std::string, std::string> allowed_cpus(const Arguments& command) {
+  Arguments patient = command;
+  patient.insert(patient.end(), {"--log-level", "info", "--grace", "600s"});
+  Process process(patient);
+  REQUIRE(process.wait_for_output("+"));
+  process.send_signal(SIGTERM);
+  REQUIRE(process.wait_for_log("pressing the power button"));
   std::map<std::string, std::string> cpus;
   const auto look = [&] {
     cpus.clear();
@@ -62,9 +70,8 @@ std::pair<std::string, std::string> two_cpus() {
 TEST_CASE("threads stay on the CPUs they are given, virtual CPUs in turn") {
   const auto [one, other] = two_cpus();
   const std::string both = one == other ? one : one + "," + other;
-  Process process(guest("first", "", {"--cpus", "3", "--pin-vcpus", both, "--pin-io", other}));
-  REQUIRE(process.wait_for_output("+"));
-  const auto cpus = allowed_cpus(process);
+  const auto cpus = allowed_cpus(
+      guest("first", "", {"--cpus", "3", "--pin-vcpus", both, "--pin-io", other}));
   CHECK(cpus.at("vcpu0") == one);
   CHECK(cpus.at("vcpu1") == other);
   CHECK(cpus.at("vcpu2") == one);
@@ -80,10 +87,8 @@ TEST_CASE("there is an I/O thread for each queue, and no more than were asked fo
     for (const std::string& disk : disks) {
       command.insert(command.end(), {"--disk", "path=" + disk + ",queues=" + queues});
     }
-    Process process(command);
-    REQUIRE(process.wait_for_output("+"));
     std::set<std::string> names;
-    for (const auto& [name, cpus] : allowed_cpus(process)) {
+    for (const auto& [name, cpus] : allowed_cpus(command)) {
       if (name.starts_with("io-loop")) names.insert(name);
     }
     return names;

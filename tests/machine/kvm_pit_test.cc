@@ -1,5 +1,6 @@
 // The PIT that is made late, against the one that KVM makes at the start: whatever a guest does
 // first to one that was not there, it finds what it would have found.
+#include <chrono>
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
@@ -45,6 +46,11 @@ struct Found {
   std::vector<uint32_t> values;
 };
 
+/// A counter that nobody programmed reaches its end 65536 ticks after the PIT was made, which then
+/// shows. Before that it is as it was.
+constexpr std::chrono::milliseconds kUntouchedFor{50};
+constexpr unsigned kTries = 1000;
+
 Found run(TinyGuest& guest) {
   REQUIRE(guest.next_message());
   return {.pit = guest.vm.save().pit, .values = guest.take_values()};
@@ -68,6 +74,19 @@ std::string describe_untouched() {
   return describe(guest.vm.save().pit.value());
 }
 
+Found run_with_early_pit(const std::vector<uint8_t>& code) {
+  using Clock = std::chrono::steady_clock;
+  for (unsigned i = 0; i < kTries; ++i) {
+    TinyGuest guest(code);
+    const Clock::time_point start = Clock::now();
+    REQUIRE(guest.vm.make_pit());
+    const Found found = run(guest);
+    if (Clock::now() - start < kUntouchedFor) return found;
+  }
+  FAIL("this host is too slow");
+  return {};
+}
+
 void check_same(const Writes& writes, std::optional<uint8_t> read_from = std::nullopt) {
   std::string name;
   for (const PortWrite& each : writes)
@@ -75,9 +94,7 @@ void check_same(const Writes& writes, std::optional<uint8_t> read_from = std::nu
   if (read_from) name += fmt::format("a read of {:#x}", *read_from);
   INFO(name);
   const std::vector<uint8_t> code = code_for(writes, read_from);
-  TinyGuest early(code);
-  REQUIRE(early.vm.make_pit());
-  const Found there = run(early);
+  const Found there = run_with_early_pit(code);
   TinyGuest late(code);
   const LatePit pit(late.vm, late.buses.port);
   CHECK_FALSE(late.vm.save().pit);
@@ -109,7 +126,7 @@ TEST_CASE("a PIT made by the first write to it is as if it had been there") {
   }
   SECTION("what follows the first write goes on from it") {
     check_same({{kControl, 0x34}, {0x40, 0x9c}, {0x40, 0x2e}});
-    check_same({{kSpeaker, 1}, {kControl, 0xb0}, {0x42, 0x34}, {0x42, 0x12}}, kSpeaker);
+    check_same({{kSpeaker, 1}, {kControl, 0xb0}, {0x42, 0x34}, {0x42, 0xff}}, kSpeaker);
     check_same({{0x42, 0x55}, {kControl, 0x90}, {0x42, 0x77}});
     check_same({{kControl, 0x70}, {kControl, 0xe4}}, 0x41);
     check_same({{kControl, 0x36}, {kControl, 0xb0}, {0x42, 0x34}});

@@ -99,7 +99,7 @@ Watchdog::Watchdog(Vcpu& vcpu) : impl_(std::make_unique<Impl>()) {
   impl_->thread = std::thread([this, &vcpu] {
     std::unique_lock lock(impl_->mutex);
     const bool in_time =
-        impl_->changed.wait_for(lock, std::chrono::seconds(10), [this] { return impl_->done; });
+        impl_->changed.wait_for(lock, std::chrono::minutes(5), [this] { return impl_->done; });
     if (!in_time) vcpu.kick();
   });
 }

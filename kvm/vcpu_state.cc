@@ -129,9 +129,9 @@ std::vector<Msr> Vcpu::read_msrs() const {
   return msrs;
 }
 
-// A value within a second of the VM's own TSC is to KVM an attempt to synchronise vCPUs, and it keeps
-// the VM's; before Linux 6.7 also the very first, and a young guest's TSC would go back. So the first
-// vCPU takes it far away before. The others are to be synchronised with that one.
+// A value within a second of the VM's own TSC is to KVM an attempt to synchronise vCPUs, and it
+// keeps the VM's; before Linux 6.7 also the very first, and a young guest's TSC would go back. So
+// the first vCPU takes it far away before. The others are to be synchronised with that one.
 void Vcpu::leave_tsc(std::span<const Msr> msrs) {
   if (id_ != 0) return;
   const auto tsc = std::ranges::find(msrs, kTsc, &Msr::index);

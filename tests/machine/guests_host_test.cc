@@ -54,7 +54,8 @@ class HugePagesOnDemand {
     allowed_ = file.good();
   }
 
-  // The setting is a permission only: whether memory is there for so much shows when it is reserved.
+  // The setting is a permission only: whether memory is there for so much shows when it is
+  // reserved.
   static bool are_there(size_t bytes) {
     constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB;
     void* const at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, kFlags, -1, 0);
@@ -83,8 +84,9 @@ uint64_t page_kib(pid_t pid, uint64_t size_kib) {
 TEST_CASE("RAM is in huge pages where they are asked for") {
   const HugePagesOnDemand pages;
   if (!pages.allowed()) {
-    WARN("SKIPPED: no RAM in huge pages was tried, the host's setting is not ours to change or its "
-         "memory has none");
+    WARN(
+        "SKIPPED: no RAM in huge pages was tried, the host's setting is not ours to change or its "
+        "memory has none");
     return;
   }
   for (const char* backing : {"anonymous", "shared"}) {

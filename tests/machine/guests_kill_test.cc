@@ -45,8 +45,8 @@ void wait_until_free(Process& killed, const std::string& disk) {
   struct flock whole {};
   whole.l_type = F_WRLCK;
   whole.l_whence = SEEK_SET;
-  REQUIRE(killed.wait_without_reading(
-      [&] { return ::fcntl(file.get(), F_OFD_SETLK, &whole) == 0; }));
+  REQUIRE(
+      killed.wait_without_reading([&] { return ::fcntl(file.get(), F_OFD_SETLK, &whole) == 0; }));
 }
 
 TEST_CASE("a thousand times killed while it writes: what was flushed is on the disk", "[long]") {

@@ -42,8 +42,8 @@ std::map<std::string, std::string> allowed_cpus(const Arguments& command) {
   const auto look = [&] {
     cpus.clear();
     bool named = true;
-    for (const auto& thread : std::filesystem::directory_iterator(
-             "/proc/" + std::to_string(process.pid()) + "/task")) {
+    for (const auto& thread :
+         std::filesystem::directory_iterator("/proc/" + std::to_string(process.pid()) + "/task")) {
       named &= cpus.emplace(status_field(thread.path(), "Name:"),
                             status_field(thread.path(), "Cpus_allowed_list:"))
                    .second;
@@ -70,8 +70,8 @@ std::pair<std::string, std::string> two_cpus() {
 TEST_CASE("threads stay on the CPUs they are given, virtual CPUs in turn") {
   const auto [one, other] = two_cpus();
   const std::string both = one == other ? one : one + "," + other;
-  const auto cpus = allowed_cpus(
-      guest("first", "", {"--cpus", "3", "--pin-vcpus", both, "--pin-io", other}));
+  const auto cpus =
+      allowed_cpus(guest("first", "", {"--cpus", "3", "--pin-vcpus", both, "--pin-io", other}));
   CHECK(cpus.at("vcpu0") == one);
   CHECK(cpus.at("vcpu1") == other);
   CHECK(cpus.at("vcpu2") == one);

@@ -2,7 +2,6 @@
 #include "tools/bench/blk_results.h"
 
 #include <algorithm>
-#include <cassert>
 
 #include <fmt/core.h>
 
@@ -10,7 +9,7 @@ namespace ringlet::bench {
 
 namespace {
 
-constexpr size_t kMinRounds = 3;
+constexpr double kMaxChance = 0.05;
 
 template <typename Member>
 std::vector<double> column(const std::vector<BlkSample>& samples, Member member) {
@@ -83,11 +82,9 @@ std::string best_qemu(const CaseResult& result) {
 
 Comparison compare(const std::vector<double>& samples, const std::vector<double>& others,
                    Better better) {
-  assert(samples.size() == others.size());
-  std::vector<double> ratios;
-  for (size_t i = 0; i < samples.size(); ++i) ratios.push_back(samples[i] / others[i]);
+  const std::vector<double> ratios = ratios_of(samples, others);
   Comparison comparison{.ratio = summarize(ratios)};
-  if (ratios.size() < kMinRounds) return comparison;
+  if (chance_of_equals(ratios) > kMaxChance) return comparison;
   const bool more = comparison.ratio.low > 1;
   const bool less = comparison.ratio.high < 1;
   if (more || less) {

@@ -104,7 +104,7 @@ class Vcpu {
   /// 0 when KVM does not tell.
   uint32_t tsc_khz() const noexcept;
   std::vector<Msr> read_msrs() const;
-  void leave_tsc(std::span<const Msr> msrs);
+  void desynchronise_tsc(std::span<const Msr> msrs);
   std::vector<RefusedMsr> write_msrs(std::vector<Msr> msrs);
   void restore_tsc_rate(uint32_t saved_khz);
   void restore_fpu(const VcpuState& state);

@@ -129,20 +129,21 @@ std::vector<Msr> Vcpu::read_msrs() const {
   return msrs;
 }
 
-// A value within a second of the VM's own TSC is to KVM an attempt to synchronise vCPUs, and it
-// keeps the VM's; before Linux 6.7 also the very first, and a young guest's TSC would go back. So
-// the first vCPU takes it far away before. The others are to be synchronised with that one.
-void Vcpu::leave_tsc(std::span<const Msr> msrs) {
+// KVM takes a TSC within a second of the VM's own for an attempt to synchronise vCPUs and keeps the
+// VM's, before Linux 6.7 also where nobody had set that: the TSC of a guest that was saved young
+// would go back. So the first vCPU sets it far away before. The others are to be synchronised with
+// that one.
+void Vcpu::desynchronise_tsc(std::span<const Msr> msrs) {
   if (id_ != 0) return;
   const auto tsc = std::ranges::find(msrs, kTsc, &Msr::index);
   if (tsc == msrs.end()) return;
-  constexpr uint64_t kFarKilohertz = 10'000;  // ten seconds
-  Msr far{.index = kTsc, .value = tsc->value + kFarKilohertz * tsc_khz()};
+  constexpr uint64_t kFarMs = 10'000;
+  Msr far{.index = kTsc, .value = tsc->value + kFarMs * tsc_khz()};
   transfer_msrs(fd_.get(), kSetMsrs, std::span(&far, 1));
 }
 
 std::vector<RefusedMsr> Vcpu::write_msrs(std::vector<Msr> msrs) {
-  leave_tsc(msrs);
+  desynchronise_tsc(msrs);
   // The deadline is judged by the TSC, so that one must have its value by then.
   std::stable_partition(msrs.begin(), msrs.end(),
                         [](const Msr& msr) { return msr.index != kTscDeadline; });

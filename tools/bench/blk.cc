@@ -188,8 +188,7 @@ void explain(const Bench& bench, const std::optional<std::string>& not_counted) 
   fmt::print(
       "\nMedians (quartiles); ratios are medians of the quotients of the same round. They are\n"
       "undecided where the quartiles take in 1, or where equals would differ in one direction\n"
-      "that often with a chance above 5 % (sign test): 6 of 6 rounds, 8 of 9, 10 of 12 are "
-      "enough.\n"
+      "that often with a chance above 5 % (sign test: all of 6 rounds do, 8 of 9, 10 of 12).\n"
       "CPU: of the process without its vCPU threads, user and kernel, with io_uring's workers, in\n"
       "us per request; fio's own work is in fio's.\n");
   if (bench.setup.linux_root.empty()) {
